@@ -1,0 +1,126 @@
+"""One split as ids in memory-mapped arrays, and the padded batches cut from it."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64, Integer
+from torch import Tensor
+
+from corpora.tokenizer import BOS, EOS, PAD, Tokenizer
+
+_CHUNK = 10_000  # texts encoded at a time: enough for SentencePiece's threads, little in memory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextBatch:
+    """B sentences `<s> … </s>`, padded with `<pad>` to L ids; T = L - 1 positions of each can be scored."""
+
+    tokens: Int64[Tensor, "B L"]
+    lengths: Int64[Tensor, " B"]  # ids of each sentence, <s> and </s> included
+    indices: Int64[Tensor, " B"]  # the sentences' positions in their split
+    labels: Int64[Tensor, " B"] | None = None
+    weight: float = 1.0  # B over the epoch's mean B: times a mean over the batch, every sentence counts the same
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def targets(self) -> Int64[Tensor, "B T"]:
+        """What is to be predicted at each position: the tokens without `<s>`."""
+        return self.tokens[:, 1:]
+
+    @property
+    def mask(self) -> Bool[Tensor, "B T"]:
+        """Where `targets` holds a word or `</s>`: the scored positions."""
+        positions = torch.arange(1, self.tokens.shape[1], device=self.tokens.device)
+        return positions < self.lengths[:, None]
+
+    def to(self, device: torch.device | str) -> "TextBatch":
+        """The batch on a device; the copy need not be over when this returns (non_blocking)."""
+        return replace(
+            self,
+            tokens=self.tokens.to(device, non_blocking=True),
+            lengths=self.lengths.to(device, non_blocking=True),
+            indices=self.indices.to(device, non_blocking=True),
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sentences:
+    """The N sentences of one split, encoded: sentence i is `tokens[offsets[i]:offsets[i + 1]]`, `<s>` to `</s>`."""
+
+    tokens: Integer[np.ndarray, " ids"]
+    offsets: Int64[np.ndarray, " bounds"]  # N + 1 of them
+    labels: Int64[np.ndarray, " N"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Integer[np.ndarray, " length"]:
+        """The ids of one sentence, `<s>` and `</s>` included. Raises IndexError past the end."""
+        index = range(len(self))[index]
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    @cached_property
+    def lengths(self) -> Int64[np.ndarray, " N"]:
+        """The number of ids of each sentence, `<s>` and `</s>` included."""
+        return np.diff(self.offsets)
+
+    @property
+    def num_scored_tokens(self) -> int:
+        """Words (or pieces) and `</s>` of the whole split; over N it is T, the key to every PPL."""
+        return len(self.tokens) - len(self)
+
+    def select(self, indices: Int64[np.ndarray, " M"]) -> "Sentences":
+        """The sentences at the indices, in their order, as a split of their own."""
+        lengths = self.lengths[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        starts = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
+        return Sentences(
+            tokens=self.tokens[starts + np.arange(offsets[-1])],
+            offsets=offsets,
+            labels=None if self.labels is None else self.labels[indices],
+        )
+
+    def batch(self, indices: Integer[np.ndarray, " B"] | Sequence[int], weight: float = 1.0) -> TextBatch:
+        """The sentences at the indices, in their order, padded to the longest of them."""
+        indices = np.array(indices, dtype=np.int64)  # a copy: the batch's tensor must not share the caller's array
+        lengths = self.lengths[indices]
+        columns = np.arange(lengths.max(initial=2))  # <s> </s> where there is no sentence at all
+        positions = self.offsets[:-1][indices][:, None] + columns
+        inside = columns < lengths[:, None]
+        gathered = self.tokens[np.minimum(positions, len(self.tokens) - 1)].astype(np.int64)
+        return TextBatch(
+            tokens=torch.from_numpy(np.where(inside, gathered, PAD)),
+            lengths=torch.from_numpy(lengths),
+            indices=torch.from_numpy(indices),
+            labels=None if self.labels is None else torch.from_numpy(self.labels[indices]),
+            weight=weight,
+        )
+
+
+def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> Sentences:
+    """The texts as sentences of their own, in memory; each is cut to `max_length` scored ids, `</s>` among them."""
+    return encode_and_count_cuts(texts, tokenizer, max_length)[0]
+
+
+def encode_and_count_cuts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[Sentences, int]:
+    """`encode_sentences`, and how many of the sentences were cut."""
+    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.int32
+    tokens = [np.zeros(0, dtype)]
+    lengths: list[int] = []
+    num_cut = 0
+    for start in range(0, len(texts), _CHUNK):
+        # One id more than there is room for beside </s> shows that a sentence is too long.
+        encoded = tokenizer.encode_all(texts[start : start + _CHUNK], limit=max_length)
+        num_cut += sum(len(ids) == max_length for ids in encoded)
+        whole = [[BOS, *ids[: max_length - 1], EOS] for ids in encoded]
+        lengths.extend(len(ids) for ids in whole)
+        tokens.append(np.fromiter(itertools.chain.from_iterable(whole), dtype))
+    offsets = np.cumsum([0, *lengths], dtype=np.int64)
+    return Sentences(tokens=np.concatenate(tokens), offsets=offsets), num_cut

@@ -1,0 +1,69 @@
+"""A latent-variable model: three parts, and the bound written once in terms of them."""
+
+from abc import ABC, abstractmethod
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latent.bound.terms import ElboTerms
+from latent.distributions import kl_divergence, log_prob, rsample_and_log_prob
+
+Same = TypeVar("Same", bound="Batch")
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """What the core knows of a batch: how many examples, which ones of the split, and how much it counts."""
+
+    @property
+    def indices(self) -> Int64[Tensor, " B"]:
+        """Each example's place in its split."""
+
+    @property
+    def weight(self) -> float:
+        """This batch's number of examples over the mean number, so that a mean over it counts each example equally."""
+
+    def __len__(self) -> int: ...
+
+    def to(self: Same, device: torch.device) -> Same:
+        """The same batch on another device."""
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
+
+
+class LatentModel(nn.Module, ABC, Generic[BatchT]):
+    """p(x, z) = p(z) p(x|z) with an approximate posterior q(z|x).
+
+    A model gives `posterior`, `prior` and `log_likelihood`; one whose latents are not a single vector drawn before
+    decoding overrides `terms`. Everything downstream sees only `ElboTerms`.
+    """
+
+    latent_size: int
+
+    @abstractmethod
+    def posterior(self, batch: BatchT) -> Distribution:
+        """q(z|x): batch shape B, event shape Z."""
+
+    @abstractmethod
+    def prior(self, batch: BatchT) -> Distribution:
+        """p(z), or p(z|context): batch shape B, event shape Z."""
+
+    @abstractmethod
+    def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: BatchT) -> Float[Tensor, "S B"]:
+        """log p(x|z) in nats, summed over the parts of each example."""
+
+    def terms(self, q: Distribution, batch: BatchT, num_samples: int = 1) -> ElboTerms:
+        """The bound's terms for draws of q, which has been computed already: the encoder runs once per example."""
+        z, log_posterior = rsample_and_log_prob(q, num_samples)
+        p = self.prior(batch)
+        log_prior = log_prob(p, z)
+        kl = kl_divergence(q, p, log_posterior - log_prior)
+        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl)
+
+    def forward(self, batch: BatchT, num_samples: int = 1) -> ElboTerms:
+        """The terms of the bound: what `torch.compile` and data-parallel training wrap."""
+        return self.terms(self.posterior(batch), batch, num_samples)

@@ -1,0 +1,56 @@
+r"""The terms of the bound, per example and in nats.
+
+\[ \log p(x) \ge \mathbb{E}_{q(z|x)}[\log p(x|z)] - \mathrm{KL}(q(z|x) \| p(z)) \]
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latent.distributions import Kl
+
+
+@dataclass(frozen=True)
+class ElboTerms:
+    """What a model says of a batch: S draws for each of B examples, in nats, summed over latent dimensions.
+
+    Never averaged over examples and never weighted: that is the objective's work.
+    """
+
+    log_likelihood: Float[Tensor, "S B"]
+    log_prior: Float[Tensor, "S B"]
+    log_posterior: Float[Tensor, "S B"]
+    kl: Float[Tensor, " B"]
+    kl_per_dimension: Float[Tensor, "B Z"] | None
+    kl_is_closed_form: bool
+    z: Float[Tensor, "S B Z"]
+
+    @classmethod
+    def of(
+        cls,
+        z: Float[Tensor, "S B Z"],
+        log_likelihood: Float[Tensor, "S B"],
+        log_prior: Float[Tensor, "S B"],
+        log_posterior: Float[Tensor, "S B"],
+        kl: Kl,
+    ) -> "ElboTerms":
+        """Put the parts together."""
+        return cls(log_likelihood, log_prior, log_posterior, kl.total, kl.per_dimension, kl.closed_form, z)
+
+    @property
+    def log_weight(self) -> Float[Tensor, "S B"]:
+        """log p(x|z) + log p(z) − log q(z|x): the log importance weight. The closed-form KL may not enter it."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+    @property
+    def elbo(self) -> Float[Tensor, " B"]:
+        """E_q[log p(x|z)] − KL(q || p), the mean over draws; it goes up."""
+        return self.log_likelihood.mean(0) - self.kl
+
+    @property
+    def importance_weighted_bound(self) -> Float[Tensor, " B"]:
+        """log (1/S Σ_s w_s) ≤ log p(x) in expectation (Burda et al. 2016, equation 8)."""
+        return torch.logsumexp(self.log_weight, 0) - math.log(self.log_weight.shape[0])

@@ -1,0 +1,75 @@
+"""Estimates with their 95 % confidence intervals over the examples of a split."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The three numbers by name, as reports and JSON show them."""
+        return asdict(self)
+
+
+def mean_estimate(values: Float[Tensor, " N"]) -> Estimate:
+    """The mean of N independent values; half-width 1.96 standard errors, infinite for a single value."""
+    values = values.double()
+    mean = values.mean().item()
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    return Estimate(mean, mean - NORMAL_QUANTILE * error, mean + NORMAL_QUANTILE * error)
+
+
+def ratio_estimate(numerators: Float[Tensor, " N"], denominators: Float[Tensor, " N"]) -> Estimate:
+    r"""Σ a / Σ b over N pairs; the standard error by the delta method, \(\mathrm{sd}(a - rb) / (\bar b \sqrt N)\).
+
+    Reference: Cochran 1977, "Sampling Techniques", equation 6.13.
+    """
+    a, b = numerators.double(), denominators.double()
+    ratio = (a.sum() / b.sum()).item()
+    error = (a - ratio * b).std().item() / b.mean().item() / math.sqrt(len(a)) if len(a) > 1 else math.inf
+    return Estimate(ratio, ratio - NORMAL_QUANTILE * error, ratio + NORMAL_QUANTILE * error)
+
+
+def share_estimate(hits: Bool[Tensor, " N"]) -> Estimate:
+    """The share of N examples; the Wilson score interval, which is not empty where none or all of them hit.
+
+    Reference: Brown, Cai & DasGupta 2001, "Interval Estimation for a Binomial Proportion", section 3.1.1.
+    """
+    n, share, z2 = len(hits), hits.double().mean().item(), NORMAL_QUANTILE**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def bootstrap_estimate(
+    statistic: Callable[[Float[Tensor, "R N"]], Float[Tensor, " R"]],
+    num_examples: int,
+    seed: int = 0,
+    num_resamples: int = 1000,
+) -> Estimate:
+    """The percentile bootstrap (Efron & Tibshirani 1993, chapter 13) of a function of weighted examples.
+
+    `statistic` maps R rows of weights over the N examples (each row sums to 1) to R values; it is called once with
+    uniform weights for the value and once with the resamples' weights.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randint(num_examples, (num_resamples, num_examples), generator=generator)
+    counts = torch.zeros(num_resamples, num_examples, dtype=torch.float64)
+    counts.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
+    resampled = statistic(counts / num_examples)
+    value = statistic(torch.full((1, num_examples), 1.0 / num_examples, dtype=torch.float64)).item()
+    low, high = torch.quantile(resampled.double(), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Estimate(value, low, high)

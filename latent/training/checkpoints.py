@@ -1,0 +1,121 @@
+"""Checkpoints: safetensors and JSON, checksummed, whole or absent. Nothing in them is ever unpickled."""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
+
+from latent.bound import LatentModel
+from latent.training.files import checksum, folder_written_atomically
+from latent.training.state import TrainState
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+NAME = re.compile(r"step-(\d{6,})")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged or does not fit the model."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder `step-000500` and what its state file says."""
+
+    path: Path
+    step: int
+    figures: dict[str, float]
+
+
+def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) -> Path:
+    """Write the state under `folder/step-NNNNNN`; on an error (a full disk) nothing stands under that name."""
+    path = folder / f"step-{state.step:06d}"
+    folder.mkdir(exist_ok=True)
+    with folder_written_atomically(path) as temporary:
+        model = state.accelerator.unwrap_model(state.model)
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
+        save_file(_optimizer_tensors(state.optimizer), temporary / OPTIMIZER)
+        files = {name: checksum(temporary / name) for name in (MODEL, OPTIMIZER)}
+        described = {"step": state.step, "figures": figures, "files": files}
+        (temporary / STATE).write_text(json.dumps(described, indent=1) + "\n")
+    return path
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's moments as `parameter index.name`; its settings come from the recipe."""
+    entries = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": torch.as_tensor(value).contiguous()
+        for index, entry in entries.items()
+        for name, value in entry.items()
+        if value is not None
+    }
+
+
+def list_checkpoints(folder: Path) -> tuple[list[Checkpoint], list[str]]:
+    """The whole checkpoints by step, and a line for each damaged one."""
+    good: list[Checkpoint] = []
+    damaged: list[str] = []
+    for path in sorted(folder.glob("step-*"), key=lambda p: (len(p.name), p.name)):
+        try:
+            good.append(read_checkpoint(path))
+        except CheckpointError as error:
+            damaged.append(str(error))
+    return good, damaged
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Check a checkpoint against its checksums. Raises CheckpointError naming what is wrong."""
+    try:
+        described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
+        for name in (MODEL, OPTIMIZER):
+            if checksum(path / name) != described["files"][name]:
+                raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
+        figures = {str(key): float(value) for key, value in described["figures"].items()}
+        return Checkpoint(path, int(described["step"]), figures)
+    except OSError as error:
+        raise CheckpointError(f"{path}: damaged ({error.strerror}: {Path(error.filename or path).name})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if type(error) is CheckpointError:
+            raise
+        raise CheckpointError(f"{path / STATE}: damaged ({error})") from error
+
+
+def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:
+    """Load the weights. Raises CheckpointError if they are not the model's."""
+    try:
+        model.load_state_dict(load_file(checkpoint.path / MODEL))
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{checkpoint.path / MODEL}: does not fit the model of config.yaml: {reason}") from error
+
+
+def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
+    """Load weights, moments and step, so that training goes on as if it had never stopped."""
+    load_model(checkpoint, state.accelerator.unwrap_model(state.model))
+    entries: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(checkpoint.path / OPTIMIZER).items():
+        index, _, key = name.partition(".")
+        entries.setdefault(int(index), {})[key] = tensor
+    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": entries})
+    state.step = checkpoint.step
+
+
+def prune_checkpoints(folder: Path, keep: int, score: str = "elbo") -> None:
+    """Remove all but the newest `keep` and the best by `score`; damaged ones stay, for the user to see."""
+    good, _ = list_checkpoints(folder)
+    best = best_checkpoint(good, score)
+    for checkpoint in good[:-keep]:
+        if checkpoint != best:
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
+
+
+def best_checkpoint(checkpoints: list[Checkpoint], score: str = "elbo") -> Checkpoint:
+    """The one with the highest score; the later of two equals."""
+    return max(checkpoints, key=lambda checkpoint: (checkpoint.figures.get(score, float("-inf")), checkpoint.step))

@@ -1,0 +1,90 @@
+"""What a training says while it runs: a progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Hears of a training's progress."""
+
+    def advance(self, step: int, figures: Mapping[str, float]) -> None:
+        """Take note of the figures up to a step: means over the steps since the last call, or a validation's."""
+
+    def say(self, line: str) -> None:
+        """Show a line."""
+
+
+def _shown(figures: Mapping[str, float], unit: str) -> str:
+    parts = [f"loss {figures['loss']:.2f}", f"KL {figures['kl']:.2f}"] if "loss" in figures else []
+    if "active_units" in figures:
+        parts.append(f"active units {figures['active_units']:.0f}")
+    if "rate" in figures:
+        parts.append(f"{figures['rate']:,.0f} {unit}/s")
+    return " · ".join(parts)
+
+
+class PlainReporter:
+    """A line at most every `seconds`, for logs and pipes."""
+
+    def __init__(self, title: str, num_steps: int, start_step: int, unit: str, seconds: float = 15.0) -> None:
+        self.title, self.num_steps, self.unit, self.seconds = title, num_steps, unit, seconds
+        self.start_step, self.start, self.last = start_step, time.monotonic(), 0.0
+        self.figures: dict[str, float] = {}
+
+    def advance(self, step: int, figures: Mapping[str, float]) -> None:
+        """Print a line if it is time for one."""
+        self.figures.update(figures)
+        now = time.monotonic()
+        if now - self.last < self.seconds and step < self.num_steps:
+            return
+        self.last = now
+        left = (now - self.start) / max(step - self.start_step, 1) * (self.num_steps - step)
+        shown = _shown(self.figures, self.unit)
+        print(f"{self.title}: step {step}/{self.num_steps} · {shown} · {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """Print the line."""
+        print(line, file=sys.stderr, flush=True)
+
+
+class BarReporter:
+    """A progress bar with loss, KL, active units, rate and time left."""
+
+    def __init__(self, progress: Progress, title: str, num_steps: int, start_step: int, unit: str) -> None:
+        self.progress, self.unit = progress, unit
+        self.task = progress.add_task(title, total=num_steps, completed=start_step, figures="")
+        self.figures: dict[str, float] = {}
+
+    def advance(self, step: int, figures: Mapping[str, float]) -> None:
+        """Move the bar."""
+        self.figures.update(figures)
+        self.progress.update(self.task, completed=step, figures=_shown(self.figures, self.unit))
+
+    def say(self, line: str) -> None:
+        """Show the line above the bar."""
+        self.progress.console.print(line, markup=False, highlight=False)
+
+
+@contextmanager
+def open_reporter(title: str, num_steps: int, start_step: int = 0, unit: str = "examples") -> Iterator[Reporter]:
+    """A progress bar if standard error is a terminal, else plain lines."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield PlainReporter(title, num_steps, start_step, unit)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield BarReporter(progress, title, num_steps, start_step, unit)

@@ -1,0 +1,129 @@
+"""The training loop. It reads top to bottom; what a step does is the update's, what it minimises the objective's."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latent.bound import Batch, Objective
+from latent.measures import active_units, encode_split, mutual_information
+from latent.training.console import Reporter
+from latent.training.recipe import TrainConfig
+from latent.training.runs import Run
+from latent.training.seeding import Stream, seed_everything
+from latent.training.state import TrainState
+from latent.training.updates import Batches, Metrics, Update
+
+UNDER_WEIGHT = 0.5  # from this KL weight on, a posterior without active units is called collapsed
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The endless training order, the validation batches, and how many units (tokens, images) a step sees."""
+
+    batches: Batches
+    validation: Sequence[Batch]
+    unit: str
+    units_per_step: float
+
+
+def train(
+    run: Run,
+    state: TrainState,
+    data: TrainingData,
+    objective: Objective,
+    update: Update,
+    config: TrainConfig,
+    num_steps: int,
+    reporter: Reporter,
+) -> None:
+    """Train from `state.step` to `num_steps`, logging, validating and saving as configured.
+
+    Raises FloatingPointError, naming step and last good checkpoint, when a loss is not finite.
+    """
+    window: list[Metrics] = []
+    since = time.monotonic()
+    was_collapsed = False
+    while state.step < num_steps:
+        seed_everything(config.seed, Stream.STEP, state.step)
+        set_learning_rate(state, config.learning_rate * config.learning_rate_schedule(state.step))
+        window.append(update(state, data.batches, objective))
+        state.step += 1
+
+        at_checkpoint = state.step % config.checkpoint_steps == 0 or state.step == num_steps
+        if state.step % config.log_steps == 0 or at_checkpoint:
+            figures = mean_figures(window, run, state.step)
+            rate = len(window) * data.units_per_step / max(time.monotonic() - since, 1e-9)
+            run.log({"step": state.step, **figures, "rate": round(rate, 1)})
+            reporter.advance(state.step, {**figures, "rate": rate})
+            window = []
+            since = time.monotonic()
+
+        if at_checkpoint:
+            found = validate(state, data.validation)
+            run.log({"step": state.step, "split": "valid", **found})
+            reporter.advance(state.step, {"active_units": found["active_units"]})
+            is_collapsed = found["active_units"] == 0 and figures["kl_weight"] >= UNDER_WEIGHT
+            if is_collapsed and not was_collapsed:
+                alarm(run, reporter, state.step, figures["kl_weight"])
+            was_collapsed = is_collapsed
+            run.save(state, found, config.keep_checkpoints)
+            since = time.monotonic()
+
+
+def set_learning_rate(state: TrainState, learning_rate: float) -> None:
+    """The rate of every parameter group."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def mean_figures(window: list[Metrics], run: Run, step: int) -> dict[str, float]:
+    """The means over the steps since the last call: the only place where the loop waits for the device.
+
+    Raises FloatingPointError if the loss of one of them is not finite.
+    """
+    values = {
+        name: torch.stack([torch.as_tensor(row[name], dtype=torch.float64) for row in window]).cpu()
+        for name in window[0]
+    }
+    finite = torch.isfinite(values["loss"]) & torch.isfinite(values["gradient_norm"])
+    if not finite.all():
+        raise_non_finite(run, step - len(window) + 1 + int((~finite).nonzero()[0, 0]))
+    return {name: value.mean().item() for name, value in values.items()}
+
+
+def raise_non_finite(run: Run, step: int) -> None:
+    """Stop, naming the step and where training can go on from."""
+    last = sorted(path.name for path in (run.path / "checkpoints").glob("step-*"))
+    saved = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
+    run.log({"step": step, "alarm": "the loss or its gradient is not finite"})
+    raise FloatingPointError(
+        f"step {step} (batch {step - 1}): the loss or its gradient is not finite; {saved} of {run.path}. "
+        "Try a lower train.learning_rate, a lower update.max_gradient_norm or train.precision=fp32"
+    )
+
+
+def alarm(run: Run, reporter: Reporter, step: int, kl_weight: float) -> None:
+    """Say once, when it happens, that the posterior has collapsed."""
+    line = (
+        f"step {step}: collapsed: no active unit while the KL weight is {kl_weight:.2g}; try objective.free_bits=0.25, "
+        "a slower objective.kl_weight or more model.word_dropout"
+    )
+    run.log({"step": step, "alarm": line})
+    run.say(line)
+    reporter.say(line)
+
+
+def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
+    """The bound with KL weight 1 and the use of z on the validation examples, in nats per example."""
+    with state.accelerator.autocast():
+        model = state.accelerator.unwrap_model(state.model)
+        split = encode_split(model, batches, state.accelerator.device)
+    found: dict[str, Tensor] = {"elbo": split.elbo, "reconstruction": split.reconstruction, "kl": split.kl}
+    figures = {name: value.double().mean().item() for name, value in found.items()}
+    figures["mutual_information"] = mutual_information(split.posterior, split.z).value
+    figures["active_units"] = active_units(split.posterior.mean.cpu()).count.value
+    return {name: value if math.isfinite(value) else -math.inf for name, value in figures.items()}

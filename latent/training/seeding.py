@@ -1,0 +1,19 @@
+"""Randomness as a function of (seed, step): resuming needs no stored generator state."""
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+
+class Stream(IntEnum):
+    """Independent streams of one seed."""
+
+    INITIALISATION = 0
+    STEP = 1
+
+
+def seed_everything(seed: int, stream: Stream, step: int = 0) -> None:
+    """Seed torch's generators on every device from (seed, stream, step)."""
+    state = np.random.SeedSequence([seed, int(stream), step]).generate_state(1, np.uint64)
+    torch.manual_seed(int(state[0] >> 1))

@@ -1,0 +1,209 @@
+"""What every text model must do, over every member of the union of models and its options."""
+
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import sentences
+from torch import Tensor
+
+from corpora import PAD, Sentences, TextBatch, Tokenizer, TokenizerConfig, encode_sentences
+from latent.bound import ElboObjective
+from latent.training.checkpoints import MODEL
+from textvae.decoding import Greedy
+from textvae.models import LstmVaeConfig, Model
+
+SIZES = {"latent_size": 4, "embedding_size": 8, "hidden_size": 8}
+OPTIONS = {
+    "plain": {},
+    "bidirectional": {"bidirectional": True},
+    "tied": {"tie_weights": True},
+    "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4, "encoder_dropout": 0.4},
+}
+KINDS = get_args(Model) or (Model,)
+CASES = [
+    pytest.param(kind(**SIZES, **options), id=f"{kind.__name__}-{name}")
+    for kind in KINDS
+    for name, options in OPTIONS.items()
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(sentences(60), TokenizerConfig())
+
+
+@pytest.fixture(scope="module")
+def split(tokenizer: Tokenizer) -> Sentences:
+    return encode_sentences(sentences(60), tokenizer, 40)
+
+
+@pytest.fixture
+def batch(split: Sentences) -> TextBatch:
+    return split.batch(torch.arange(7).numpy())
+
+
+def built(config: LstmVaeConfig, tokenizer: Tokenizer) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return config.build(len(tokenizer)).double()
+
+
+def padded(batch: TextBatch, columns: int) -> TextBatch:
+    extra = batch.tokens.new_full((len(batch), columns), PAD)
+    return replace(batch, tokens=torch.cat([batch.tokens, extra], 1))
+
+
+def deterministic_elbo(model: torch.nn.Module, batch: TextBatch) -> Tensor:
+    """The bound at the posterior mean."""
+    q = model.posterior(batch)
+    return model.log_likelihood(q.mean.unsqueeze(0), batch)[0]
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_gradient_reaches_every_parameter(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+    model = built(config, tokenizer).train()
+    ElboObjective()(model(split.batch(torch.arange(60).numpy())), 0).value.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_evaluation_is_deterministic_and_training_is_not(
+    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    model = built(config, tokenizer).eval()
+    torch.testing.assert_close(deterministic_elbo(model, batch), deterministic_elbo(model, batch), atol=0, rtol=0)
+    model.train()
+    assert (deterministic_elbo(model, batch) != deterministic_elbo(model, batch)).all()
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_word_dropout_changes_nothing_in_evaluation(
+    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    plain = built(replace(config, word_dropout=0.0, dropout_in=0.0, dropout_out=0.0, encoder_dropout=0.0), tokenizer)
+    dropping = built(replace(config, word_dropout=1.0, dropout_in=0.5), tokenizer)
+    dropping.load_state_dict(plain.state_dict())
+    a, b = deterministic_elbo(plain.eval(), batch), deterministic_elbo(dropping.eval(), batch)
+    torch.testing.assert_close(a, b, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_permuting_a_batch_permutes_every_output(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+    model = built(config, tokenizer).eval()
+    order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
+    batch, permuted = split.batch(torch.arange(7).numpy()), split.batch(order.numpy())
+    torch.testing.assert_close(model.posterior(permuted).mean, model.posterior(batch).mean[order])
+    torch.testing.assert_close(deterministic_elbo(model, permuted), deterministic_elbo(model, batch)[order])
+    terms = model(permuted, 2)
+    assert terms.kl.shape == (7,)
+    torch.testing.assert_close(terms.kl, model(batch, 2).kl[order])
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_padding_changes_nothing(config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch) -> None:
+    model = built(config, tokenizer).eval()
+    more = padded(batch, 3)
+    torch.testing.assert_close(model.posterior(more).mean, model.posterior(batch).mean)
+    torch.testing.assert_close(model.posterior(more).stddev, model.posterior(batch).stddev)
+    torch.testing.assert_close(deterministic_elbo(model, more), deterministic_elbo(model, batch))
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_a_token_changes_no_score_at_or_before_it(
+    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    """Teacher forcing, a step at a time: scores up to t see the tokens before t alone."""
+    model = built(config, tokenizer).eval()
+    z = torch.randn(len(batch), SIZES["latent_size"], dtype=torch.float64)
+
+    def scores(tokens: Tensor) -> Tensor:
+        state, rows = model.decoder.start(z), []
+        for column in tokens[:, :-1].T:
+            log_probs, state = model.decoder.step(column, state)
+            rows.append(log_probs)
+        return torch.stack(rows, 1)
+
+    before = scores(batch.tokens)
+    changed = batch.tokens.clone()
+    changed[:, 3] = torch.where(changed[:, 3] == 5, 6, 5)
+    after = scores(changed)
+    torch.testing.assert_close(after[:, :3], before[:, :3], atol=0, rtol=0)  # they predict tokens 1, 2 and 3
+    assert (after[:, 3] != before[:, 3]).any(1).all()
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_stepwise_scores_sum_to_the_likelihood_and_to_one(
+    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    model = built(config, tokenizer).eval()
+    z = torch.randn(len(batch), SIZES["latent_size"], dtype=torch.float64)
+    state, total = model.decoder.start(z), torch.zeros(len(batch), dtype=torch.float64)
+    for t in range(batch.tokens.shape[1] - 1):
+        log_probs, state = model.decoder.step(batch.tokens[:, t], state)
+        torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(len(batch), dtype=torch.float64))
+        target = batch.targets[:, t : t + 1]
+        total += torch.where(batch.mask[:, t], log_probs.gather(1, target)[:, 0], 0.0)
+    torch.testing.assert_close(model.log_likelihood(z.unsqueeze(0), batch)[0], total)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_samples_are_a_leading_dimension(config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch) -> None:
+    model = built(config, tokenizer).eval()
+    z = torch.randn(3, len(batch), SIZES["latent_size"], dtype=torch.float64)
+    together = model.log_likelihood(z, batch)
+    one_by_one = torch.stack([model.log_likelihood(one.unsqueeze(0), batch)[0] for one in z])
+    torch.testing.assert_close(together, one_by_one)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_save_and_load_are_equal(
+    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch, tmp_path: object
+) -> None:
+    model = built(config, tokenizer).eval()
+    save_file(model.state_dict(), f"{tmp_path}/{MODEL}")
+    torch.manual_seed(99)
+    other = config.build(len(tokenizer)).double().eval()
+    other.load_state_dict(load_file(f"{tmp_path}/{MODEL}"))
+    torch.testing.assert_close(deterministic_elbo(other, batch), deterministic_elbo(model, batch), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_batches_of_none_and_of_one(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+    model = built(config, tokenizer).eval()
+    nothing, one = split.batch(torch.arange(0).numpy()), split.batch(torch.arange(1).numpy())
+    assert model(nothing, 2).log_weight.shape == (2, 0)
+    assert torch.isfinite(model(one, 2).log_weight).all()
+    z = torch.zeros(0, SIZES["latent_size"], dtype=torch.float64)
+    assert len(model.decode(z, Greedy(), max_length=5)) == 0
+
+
+@pytest.mark.parametrize("config", CASES)
+def test_the_likelihood_depends_on_z_at_every_position(
+    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    model = built(config, tokenizer).eval()
+    a, b = torch.zeros(2, SIZES["latent_size"], dtype=torch.float64)[:, None].expand(-1, len(batch), -1)
+    b = b + 1.0
+    state_a, state_b = model.decoder.start(a.contiguous()), model.decoder.start(b)
+    for t in range(batch.tokens.shape[1] - 1):
+        scores_a, state_a = model.decoder.step(batch.tokens[:, t], state_a)
+        scores_b, state_b = model.decoder.step(batch.tokens[:, t], state_b)
+        assert (scores_a != scores_b)[:, 2:].any(1).all(), t
+
+
+def test_the_last_word_of_the_vocabulary_learns(tokenizer: Tokenizer, split: Sentences) -> None:
+    """`padding_idx=-1` froze it in a copied code base."""
+    model = built(KINDS[0](**SIZES), tokenizer).train()
+    ElboObjective()(model(split.batch(torch.arange(60).numpy())), 0).value.backward()
+    assert model.decoder.embedding.weight.grad[-1].abs().sum() > 0
+    assert model.encoder.embedding.weight.grad[-1].abs().sum() > 0
+
+
+def test_an_unequal_tie_is_refused(tokenizer: Tokenizer) -> None:
+    config = LstmVaeConfig(latent_size=4, embedding_size=8, hidden_size=12, tie_weights=True)
+    with pytest.raises(ValueError, match="tie_weights needs"):
+        config.build(len(tokenizer))

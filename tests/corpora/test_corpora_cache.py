@@ -1,0 +1,111 @@
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from corpora.cache import cache_folder, load_arrays, store_arrays
+
+ARRAYS = {"a.tokens": np.arange(1000, dtype=np.uint16), "b": np.array([[1.5, 2.5]])}
+KEY = "0" * 64
+
+
+def same(found):
+    return (
+        found is not None and found.keys() == ARRAYS.keys() and all(np.array_equal(found[k], ARRAYS[k]) for k in found)
+    )
+
+
+def test_what_is_stored_comes_back_mapped():
+    assert load_arrays(KEY) is None
+    assert same(store_arrays(KEY, ARRAYS))
+    found = load_arrays(KEY)
+    assert same(found)
+    assert isinstance(found["a.tokens"], np.memmap)
+    assert not found["a.tokens"].flags.writeable
+
+
+def test_nothing_but_the_entry_is_left(cache):
+    store_arrays(KEY, ARRAYS)
+    store_arrays(KEY, ARRAYS)
+    assert [path.name for path in cache.iterdir()] == [KEY]
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: flip(entry / "a.tokens.npy"),
+        lambda entry: (entry / "a.tokens.npy").write_bytes((entry / "a.tokens.npy").read_bytes()[:-100]),
+        lambda entry: (entry / "b.npy").unlink(),
+        lambda entry: (entry / "entry.json").unlink(),
+        lambda entry: (entry / "entry.json").write_text("[]"),
+        lambda entry: (entry / "entry.json").write_text('{"a.tok'),
+        lambda entry: (entry / "entry.json").write_bytes(b"\xff\xfe"),
+        lambda entry: [path.unlink() for path in entry.iterdir()],
+    ],
+    ids=["flipped bit", "cut short", "file gone", "no manifest", "other manifest", "half manifest", "bytes", "empty"],
+)
+def test_a_damaged_entry_is_seen_and_replaced(cache, damage, caplog):
+    store_arrays(KEY, ARRAYS)
+    damage(cache / KEY)
+    assert load_arrays(KEY) is None
+    assert same(store_arrays(KEY, ARRAYS))
+    assert same(load_arrays(KEY))
+    assert "damaged" in caplog.text
+
+
+def test_maps_survive_the_replacement_of_their_entry(cache):
+    first = store_arrays(KEY, ARRAYS)
+    (cache / KEY / "entry.json").unlink()
+    store_arrays(KEY, {"a.tokens": np.zeros(3)})
+    assert same(first)
+
+
+def test_many_writers_at_once_all_succeed(cache):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: store_arrays(KEY, ARRAYS), range(24)))
+    assert all(map(same, found))
+    assert same(load_arrays(KEY))
+    assert [path.name for path in cache.iterdir()] == [KEY]
+
+
+def test_a_folder_that_cannot_be_written_is_replaced_with_a_warning(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "file" / "cache"))
+    with caplog.at_level(logging.WARNING, "corpora"):
+        assert same(store_arrays(KEY, ARRAYS))
+    assert len(caplog.records) == 1
+    assert "Not a directory" in caplog.text
+    assert load_arrays(KEY) is None
+
+
+def test_a_full_disk_leaves_no_rubbish_and_is_told(cache, tmp_path, monkeypatch, caplog):
+    def full(*_args, **_kwargs):
+        raise OSError("1000 requested and 12 written")
+
+    monkeypatch.setattr("corpora.cache.np.save", full)
+    with pytest.raises(ValueError, match=r"no room for the encoded corpus .*12 written.*; set TEXTVAE_CACHE"):
+        store_arrays(KEY, ARRAYS)
+    assert list(cache.iterdir()) == []
+    assert "12 written" in caplog.text
+
+
+def test_objects_are_not_stored():
+    with pytest.raises(ValueError, match="allow_pickle"):
+        store_arrays(KEY, {"a": np.array([object()])})
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("TEXTVAE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert str(cache_folder()) == "/x/textvae"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/h")
+    assert str(cache_folder()) == "/h/.cache/textvae"

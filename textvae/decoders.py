@@ -1,0 +1,128 @@
+"""Decoders: p(x|z), teacher-forced for the likelihood and step by step for decoding."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from corpora import BOS, EOS, UNK
+from latent.distributions import at_least_float32
+
+LOGITS_AT_ONCE = 2**24  # 64 MB of float32, where no gradient is needed
+
+
+class WordOutput(nn.Module):
+    """log p(next word | state): a linear map and a softmax over the words that can be scored.
+
+    It has no rows for `<pad>` and `<s>`, which are never scored and never generated.
+    """
+
+    def __init__(self, num_ids: int, hidden_size: int, tied_to: nn.Embedding | None = None) -> None:
+        super().__init__()
+        own_weight = nn.Parameter(nn.init.uniform_(torch.empty(num_ids - EOS, hidden_size), -0.1, 0.1))
+        self.own_weight = own_weight if tied_to is None else None
+        self.bias = nn.Parameter(torch.zeros(num_ids - EOS))
+        # in a tuple, so that the embedding's weight is not registered here a second time
+        self.tied_to: tuple[nn.Embedding, ...] = () if tied_to is None else (tied_to,)
+
+    @property
+    def weight(self) -> Float[Tensor, "V H"]:
+        """One row for each word that can be scored."""
+        return self.own_weight if self.own_weight is not None else self.tied_to[0].weight[EOS:]
+
+    def log_prob(self, states: Float[Tensor, "M H"], targets: Int64[Tensor, " M"]) -> Float[Tensor, " M"]:
+        """log p(target | state), in nats. Without gradients, no more than a few logits are kept at once."""
+        weight = self.weight
+        at_once = max(1, len(states)) if torch.is_grad_enabled() else max(1, LOGITS_AT_ONCE // len(weight))
+        parts = [
+            -F.cross_entropy(at_least_float32(F.linear(h, weight, self.bias)), target, reduction="none")
+            for h, target in zip(states.split(at_once), (targets - EOS).split(at_once), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def log_probs(self, states: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
+        """log p(word | state) for all ids, −inf for `<pad>` and `<s>`."""
+        logits = at_least_float32(F.linear(states, self.weight, self.bias))
+        return F.pad(F.log_softmax(logits, -1), (EOS, 0), value=-torch.inf)
+
+
+@dataclass(frozen=True)
+class LstmState:
+    """Where N decodings stand; each has its z."""
+
+    hidden: Float[Tensor, "N H"]
+    cell: Float[Tensor, "N H"]
+    z: Float[Tensor, "N Z"]
+
+    def select(self, rows: Int64[Tensor, " M"]) -> "LstmState":
+        """The states of the given rows, in their order."""
+        return LstmState(self.hidden[rows], self.cell[rows], self.z[rows])
+
+
+class LstmDecoder(nn.Module):
+    r"""An LSTM language model that is given z at the start and at every step.
+
+    \(c_0 = W z,\; h_0 = \tanh c_0,\; h_t = \mathrm{LSTM}([e(x_{t-1}); z], h_{t-1})\) (He et al. 2019, appendix B).
+    """
+
+    def __init__(
+        self,
+        num_ids: int,
+        *,
+        latent_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        word_dropout: float,
+        dropout_in: float,
+        dropout_out: float,
+        tie_weights: bool,
+    ) -> None:
+        super().__init__()
+        if tie_weights and embedding_size != hidden_size:
+            raise ValueError(
+                f"model.tie_weights needs model.embedding_size ({embedding_size}) = model.hidden_size ({hidden_size})"
+            )
+        self.embedding = nn.Embedding(num_ids, embedding_size)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.initial_cell = nn.Linear(latent_size, hidden_size)
+        self.lstm = nn.LSTM(embedding_size + latent_size, hidden_size, batch_first=True)
+        self.output = WordOutput(num_ids, hidden_size, self.embedding if tie_weights else None)
+        self.dropout_in, self.dropout_out = nn.Dropout(dropout_in), nn.Dropout(dropout_out)
+        self.word_dropout = word_dropout
+
+    def log_likelihood(
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+    ) -> Float[Tensor, " N"]:
+        """log p(x|z) in nats: the sum over the words and `</s>`, which `mask` marks among `tokens[:, 1:]`."""
+        state = self.start(z)
+        outputs = self._run(self._with_dropped_words(tokens[:, :-1]), state)[0]
+        log_prob = self.output.log_prob(self.dropout_out(outputs[mask]), tokens[:, 1:][mask])
+        row = torch.arange(len(z), device=z.device).repeat_interleave(mask.sum(1))
+        return log_prob.new_zeros(len(z)).index_add(0, row, log_prob)
+
+    def start(self, z: Float[Tensor, "N Z"]) -> LstmState:
+        """The state before the first word."""
+        cell = self.initial_cell(z)
+        return LstmState(torch.tanh(cell), cell, z)
+
+    def step(self, tokens: Int64[Tensor, " N"], state: LstmState) -> tuple[Float[Tensor, "N V"], LstmState]:
+        """Take one word each; return log-probabilities of the next over all ids, and the new state."""
+        outputs, (hidden, cell) = self._run(tokens.unsqueeze(1), state)
+        return self.output.log_probs(self.dropout_out(outputs[:, 0])), LstmState(hidden[0], cell[0], state.z)
+
+    def _run(
+        self, tokens: Int64[Tensor, "N T"], state: LstmState
+    ) -> tuple[Float[Tensor, "N T H"], tuple[Float[Tensor, "1 N H"], Float[Tensor, "1 N H"]]]:
+        embedded = self.dropout_in(self.embedding(tokens))
+        z = state.z.to(embedded.dtype).unsqueeze(1).expand(-1, tokens.shape[1], -1)
+        outputs, last = self.lstm(torch.cat([embedded, z], -1), (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
+        return outputs, last
+
+    def _with_dropped_words(self, tokens: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T"]:
+        """Replace a share of the input words by `<unk>`, in training only and never `<s>` (Bowman et al. 2016)."""
+        if not self.training or self.word_dropout == 0.0:
+            return tokens
+        dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+        return torch.where(dropped & (tokens != BOS), UNK, tokens)

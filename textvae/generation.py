@@ -1,0 +1,110 @@
+"""Using a trained model: sample, reconstruct, interpolate, encode. Whole batches at once, everything seeded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Distribution
+
+from corpora import Sentences, evaluation_batches
+from latent.distributions import concatenate, take
+from latent.measures.split import evaluating, restore_order
+from textvae.decoding import Decoding
+from textvae.interpolation import PATHS, mark_repeats, positions
+from textvae.reconstruction import texts_of
+from textvae.session import TOKENS_AT_ONCE, Trained
+
+ROWS_AT_ONCE = 512  # sentences decoded at once
+
+
+@dataclass(frozen=True)
+class Step:
+    """A point of an interpolation: its place between 0 and 1, its sentence, and whether that is the one before."""
+
+    position: float
+    text: str
+    is_repeat: bool
+
+
+def sample(trained: Trained, num_samples: int, decoding: Decoding, seed: int = 0) -> list[str]:
+    """Sentences from the prior: z ~ N(0, I), then words from p(x|z)."""
+    with evaluating(trained.model, seed):
+        z = torch.randn(num_samples, trained.model.latent_size).to(trained.device)
+    return decode_texts(trained, z, decoding, seed)
+
+
+def reconstruct(
+    trained: Trained, texts: Sequence[str], decoding: Decoding, *, seed: int = 0, from_sample: bool = False
+) -> list[str]:
+    """Each sentence decoded from its posterior mean, or from a draw of its posterior."""
+    q = posterior_of(trained, trained.encode(texts))
+    with evaluating(trained.model, seed):
+        z = q.sample() if from_sample else q.mean
+    return decode_texts(trained, z, decoding, seed)
+
+
+def interpolate(
+    trained: Trained, first: str, last: str, num_steps: int, path: str, decoding: Decoding, seed: int = 0
+) -> list[Step]:
+    """Sentences along a `linear` or `slerp` path between the posterior means of two, ends included, in one batch.
+
+    Raises ValueError for fewer than two steps and for a sentence without a known word.
+    """
+    where = positions(num_steps)
+    q = posterior_of(trained, trained.encode([first, last]))
+    z = PATHS[path](q.mean[0], q.mean[1], num_steps)
+    texts = decode_texts(trained, z, decoding, seed)
+    return [Step(*point) for point in zip(where, texts, mark_repeats(texts), strict=True)]
+
+
+def decode_texts(trained: Trained, z: Float[Tensor, "N Z"], decoding: Decoding, seed: int = 0) -> list[str]:
+    """Sentences for N latent vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    max_length = trained.recipe.corpus.max_length
+    texts: list[str] = []
+    for part in z.split(ROWS_AT_ONCE):
+        with evaluating(trained.model, seed):
+            tokens = trained.model.decode(part, decoding, max_length=max_length, generator=generator)
+        texts += texts_of(tokens, trained.tokenizer)
+    return texts
+
+
+def posterior_of(trained: Trained, sentences: Sentences) -> Distribution:
+    """q(z|x) of each sentence, in their order."""
+    batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
+    with evaluating(trained.model, 0):
+        parts = [trained.model.posterior(batch.to(trained.device)) for batch in batches]
+    return take(concatenate(*parts), restore_order(batches).to(trained.device))
+
+
+def encode_file(trained: Trained, source: Path, target: Path) -> int:
+    """Write each line's posterior to a Parquet file: text, mean and standard deviation. Returns the number of rows."""
+    texts = read_lines(source)
+    q = posterior_of(trained, trained.encode(texts))
+    table = pa.table(
+        {"text": texts, "mean": q.mean.cpu().numpy().tolist(), "standard_deviation": q.stddev.cpu().numpy().tolist()}
+    )
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        pq.write_table(table, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(texts)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file that are not empty. Raises ValueError naming the file."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f"{path}: no sentence in it")
+    return lines

@@ -1,0 +1,112 @@
+"""The LSTM sentence VAE of Bowman et al. 2016, "Generating Sentences from a Continuous Space", as in He et al. 2019."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import Field, PositiveInt
+from torch import Tensor
+from torch.distributions import Distribution
+
+from corpora import TextBatch
+from latent.bound import LatentModel
+from latent.distributions import NormalHead, standard_normal
+from textvae.decoders import LstmDecoder
+from textvae.decoding import Decoding, decode
+from textvae.encoders import LstmEncoder
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LstmVaeConfig:
+    """Sizes and dropouts; the defaults are He et al. 2019's on short sentences."""
+
+    kind: Literal["lstm"] = "lstm"
+    latent_size: PositiveInt = 32
+    embedding_size: PositiveInt = 256
+    hidden_size: PositiveInt = 256
+    bidirectional: bool = False  # of the encoder
+    word_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of decoder inputs replaced by <unk>, in training
+    dropout_in: Share = 0.5  # of the decoder's embeddings
+    dropout_out: Share = 0.5  # of the decoder's states before the output layer
+    encoder_dropout: Share = 0.0  # of the encoder's embeddings
+    tie_weights: bool = False  # the decoder's output layer is its embedding
+
+    def build(self, num_ids: int) -> "LstmVae":
+        """The model for a tokenizer of `num_ids` ids."""
+        return LstmVae(
+            num_ids,
+            latent_size=self.latent_size,
+            embedding_size=self.embedding_size,
+            hidden_size=self.hidden_size,
+            bidirectional=self.bidirectional,
+            word_dropout=self.word_dropout,
+            dropout_in=self.dropout_in,
+            dropout_out=self.dropout_out,
+            encoder_dropout=self.encoder_dropout,
+            tie_weights=self.tie_weights,
+        )
+
+
+class LstmVae(LatentModel[TextBatch]):
+    """q(z|x) from an LSTM's last state, p(z) = N(0, I), p(x|z) an LSTM language model that is given z."""
+
+    def __init__(
+        self,
+        num_ids: int,
+        *,
+        latent_size: int,
+        embedding_size: int,
+        hidden_size: int,
+        bidirectional: bool,
+        word_dropout: float,
+        dropout_in: float,
+        dropout_out: float,
+        encoder_dropout: float,
+        tie_weights: bool,
+    ) -> None:
+        super().__init__()
+        self.latent_size = latent_size
+        self.encoder = LstmEncoder(
+            num_ids,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            bidirectional=bidirectional,
+            dropout=encoder_dropout,
+        )
+        self.head = NormalHead(self.encoder.num_features, latent_size)
+        self.decoder = LstmDecoder(
+            num_ids,
+            latent_size=latent_size,
+            embedding_size=embedding_size,
+            hidden_size=hidden_size,
+            word_dropout=word_dropout,
+            dropout_in=dropout_in,
+            dropout_out=dropout_out,
+            tie_weights=tie_weights,
+        )
+
+    def posterior(self, batch: TextBatch) -> Distribution:
+        """q(z|x): batch shape B, event shape Z."""
+        q: Distribution = self.head(self.encoder(batch.tokens, batch.lengths))
+        return q
+
+    def prior(self, batch: TextBatch) -> Distribution:
+        """N(0, I): batch shape B, event shape Z."""
+        return standard_normal(len(batch), self.latent_size, self.head.mean.weight)
+
+    def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"]:
+        """log p(x|z) in nats: the sum over the words and `</s>` of each sentence."""
+        num_samples = len(z)
+        found = self.decoder.log_likelihood(
+            z.flatten(0, 1), batch.tokens.repeat(num_samples, 1), batch.mask.repeat(num_samples, 1)
+        )
+        return found.view(num_samples, len(batch))
+
+    def decode(
+        self, z: Float[Tensor, "N Z"], decoding: Decoding, *, max_length: int, generator: torch.Generator | None = None
+    ) -> Int64[Tensor, "N T"]:
+        """Sentences for N latent vectors, all at once: ids without `<s>`, ended by `</s>`, padded."""
+        return decode(self.decoder, z, decoding, max_length=max_length, generator=generator)

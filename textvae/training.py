@@ -1,0 +1,126 @@
+"""Training a sentence VAE: start a run from a recipe, or go on with a run that was stopped."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from corpora import Splits, TextBatch, TokenBatches, evaluation_batches, load_splits
+from latent.training import (
+    Run,
+    TrainConfig,
+    TrainState,
+    open_accelerator,
+    open_reporter,
+    seed_everything,
+    train,
+)
+from latent.training.checkpoints import load_state
+from latent.training.loop import TrainingData
+from latent.training.precision import resolve_precision
+from latent.training.seeding import Stream
+from textvae.models import LstmVae
+from textvae.recipe import TextRecipe, dump_recipe, load_recipe
+from textvae.session import TOKENIZER, TOKENS_AT_ONCE, stored_tokenizer
+
+log = logging.getLogger("textvae")
+
+
+def start_run(recipe: TextRecipe, path: Path) -> Run:
+    """Load the corpus, make the run folder at `path`, train. Nothing is left there if the corpus cannot be read."""
+    splits = load_splits(recipe.corpus)
+    run = Run.create(path, dump_recipe(recipe))
+    run.write(TOKENIZER, splits.tokenizer.to_bytes())
+    _train(run, recipe, splits, is_resumed=False)
+    return run
+
+
+def resume_run(run: Run) -> Run:
+    """Go on from the run's last whole checkpoint, or from the start if it was stopped before its first.
+
+    The weights become the same, bit for bit, as those of a run that was never stopped.
+    """
+    recipe = load_recipe(run.config_path)
+    splits = load_splits(recipe.corpus, stored_tokenizer(run))
+    _train(run, recipe, splits, is_resumed=True)
+    return run
+
+
+def _train(run: Run, recipe: TextRecipe, splits: Splits, *, is_resumed: bool) -> None:
+    config = recipe.train
+    batches = TokenBatches(splits.train, config.tokens_per_batch, config.seed)
+    num_steps = config.num_steps(batches.num_batches)
+    state = build_state(recipe, len(splits.tokenizer))
+    if is_resumed:
+        _restore(run, state)
+    data = TrainingData(
+        batches=batches,
+        validation=_validation_batches(splits, config),
+        unit="tokens",
+        units_per_step=splits.train.num_scored_tokens / batches.num_batches,
+    )
+    with open_reporter(run.name, num_steps, state.step, data.unit) as reporter:
+        _describe(run, reporter.say, recipe, splits, batches, state)
+        train(run, state, data, recipe.objective, recipe.update, config, num_steps, reporter)
+    run.say(f"done: {num_steps} steps")
+
+
+def build_state(recipe: TextRecipe, num_ids: int) -> TrainState:
+    """Model and optimizer at step 0, a function of the recipe and its seed."""
+    accelerator = open_accelerator(recipe.train.precision)
+    seed_everything(recipe.train.seed, Stream.INITIALISATION)
+    model: LstmVae = recipe.model.build(num_ids)
+    model, optimizer = accelerator.prepare(model, _optimizer(model, recipe.train))
+    model.train()
+    return TrainState(model, optimizer, accelerator)
+
+
+def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+
+
+def _restore(run: Run, state: TrainState) -> None:
+    if not any((run.path / "checkpoints").glob("step-*")):
+        run.cut_metrics(0)
+        return
+    checkpoint, damaged = run.checkpoint("last")
+    for line in damaged:
+        log.warning("%s; going on from %s", line, checkpoint.path.name)
+    load_state(checkpoint, state)
+    run.cut_metrics(state.step)
+
+
+def _validation_batches(splits: Splits, config: TrainConfig) -> list[TextBatch]:
+    size = min(config.validation_size, len(splits.valid))
+    subset = splits.valid.select(np.random.default_rng(0).permutation(len(splits.valid))[:size])
+    return list(evaluation_batches(subset, TOKENS_AT_ONCE))
+
+
+def _describe(
+    run: Run, say: Callable[[str], None], recipe: TextRecipe, splits: Splits, batches: TokenBatches, state: TrainState
+) -> None:
+    """Say what is being trained, on what, and what was left out of the corpus."""
+    num_weights = sum(weight.numel() for weight in state.model.parameters())
+    lines = [
+        f"run {run.path}",
+        f"corpus {recipe.corpus.kind}: {len(splits.train):,} / {len(splits.valid):,} / {len(splits.test):,} sentences, "
+        f"{splits.train.num_scored_tokens:,} training tokens, vocabulary {splits.tokenizer.vocabulary_size:,}, "
+        f"{batches.num_batches} batches an epoch, padding {batches.padding:.1%}",
+        f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
+        f"precision {resolve_precision(recipe.train.precision)}",
+        *(
+            f"{name}: {counts.empty:,} empty lines skipped, {counts.cut:,} sentences cut to max_length"
+            for name, counts in splits.counts.items()
+            if counts.empty or counts.cut
+        ),
+    ]
+    if state.step:
+        lines.append(f"resumed at step {state.step}")
+    for line in lines:
+        run.say(line)
+        say(line)
