@@ -47,14 +47,16 @@ def generation_options(default: str) -> Callable[[Callable[..., None]], Callable
 
 def chosen_decoding(decoding: str, temperature: float, top_k: int, top_p: float, beam_size: int) -> "Decoding":
     """The strategy that the options name."""
-    from textvae.decoding import Beam, Greedy, Sampling
+    from latent.training import Schema
+    from textvae.decoding import Decoding
 
-    strategies: dict[str, Decoding] = {
-        "greedy": Greedy(),
-        "sampling": Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
-        "beam": Beam(size=beam_size),
+    settings: dict[str, dict[str, Any]] = {
+        "greedy": {},
+        "sampling": {"temperature": temperature, "top_k": top_k, "top_p": top_p},
+        "beam": {"size": beam_size},
     }
-    return strategies[decoding]
+    schema: Schema[Decoding] = Schema(Decoding)
+    return schema.validate({"kind": decoding, **settings[decoding]}, f"--decoding {decoding}")
 
 
 def opened(run: str, checkpoint: str = "best") -> "Trained":
@@ -266,12 +268,14 @@ def main() -> None:
     """Run the command line: exit status 0 done, 1 failed, 2 wrong call, 130 interrupted."""
     debug = "--debug" in sys.argv[1:2]
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="textvae", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        click.echo(f"error: {error.format_message()}{hint}", err=True)
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; a training goes on with `textvae train --resume latest`", err=True)
+    except (click.Abort, KeyboardInterrupt) as error:
+        click.echo(str(error.__cause__ or error) or "interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)

@@ -45,6 +45,10 @@ class Bbe:
         """A digest of the package's text. Raises ValueError where the package is missing."""
         return f"{self.kind} {_VERSION} {hashlib.sha256(_scripture().encode()).hexdigest()}"
 
+    def resolved(self) -> "Bbe":
+        """The same corpus wherever it is asked for."""
+        return self
+
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: lower case, marks as tokens."""
         return set_marks_apart(text)

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,10 @@ class Files:
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
+
+    def resolved(self) -> "Files":
+        """The same corpus from any folder: with an absolute path."""
+        return replace(self, path=self.path.expanduser().absolute())
 
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: single blanks."""

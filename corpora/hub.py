@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,11 @@ class Hub:
 
     def __post_init__(self) -> None:
         check_fractions(self.fractions)
+
+    def resolved(self) -> "Hub":
+        """The same corpus from any folder: with an absolute path where `name` is a folder."""
+        folder = Path(self.name).expanduser()
+        return replace(self, name=str(folder.absolute())) if folder.is_dir() else self
 
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: single blanks."""

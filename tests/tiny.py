@@ -17,6 +17,7 @@ SMALL = (
     "train.precision=fp32",
     "train.checkpoint_steps=10",
     "train.log_steps=5",
+    "train.keep_checkpoints=3",
 )
 
 

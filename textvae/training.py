@@ -1,7 +1,9 @@
 """Training a sentence VAE: start a run from a recipe, or go on with a run that was stopped."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ log = logging.getLogger("textvae")
 
 def start_run(recipe: TextRecipe, path: Path) -> Run:
     """Load the corpus, make the run folder at `path`, train. Nothing is left there if the corpus cannot be read."""
+    recipe = replace(recipe, corpus=recipe.corpus.resolved())
     splits = load_splits(recipe.corpus)
     run = Run.create(path, dump_recipe(recipe))
     run.write(TOKENIZER, splits.tokenizer.to_bytes())
@@ -64,8 +67,24 @@ def _train(run: Run, recipe: TextRecipe, splits: Splits, *, is_resumed: bool) ->
     )
     with open_reporter(run.name, num_steps, state.step, data.unit) as reporter:
         _describe(run, reporter.say, recipe, splits, batches, state)
-        train(run, state, data, recipe.objective, recipe.update, config, num_steps, reporter)
+        with _says_how_to_go_on(run, state):
+            train(run, state, data, recipe.objective, recipe.update, config, num_steps, reporter)
     run.say(f"done: {num_steps} steps")
+
+
+@contextmanager
+def _says_how_to_go_on(run: Run, state: TrainState) -> Iterator[None]:
+    """What the user or the system stopped can be resumed: say by which command."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"stopped at step {state.step}; {_remedy(run)}") from error
+    except OSError as error:
+        raise OSError(f"stopped at step {state.step}: {error}; mend that, then {_remedy(run)}") from error
+
+
+def _remedy(run: Run) -> str:
+    return f"go on with: textvae train --resume {run.path}"
 
 
 def build_state(recipe: TextRecipe, num_ids: int) -> TrainState:
@@ -114,7 +133,7 @@ def _describe(
         f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
         f"precision {resolve_precision(recipe.train.precision)}",
         *(
-            f"{name}: {counts.empty:,} empty lines skipped, {counts.cut:,} sentences cut to max_length"
+            f"{name}: {counts.empty:,} empty lines skipped, {counts.cut:,} long sentences cut to max_length"
             for name, counts in splits.counts.items()
             if counts.empty or counts.cut
         ),

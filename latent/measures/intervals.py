@@ -51,7 +51,7 @@ def share_estimate(hits: Bool[Tensor, " N"]) -> Estimate:
     n, share, z2 = len(hits), hits.double().mean().item(), NORMAL_QUANTILE**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    return Estimate(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
 
 
 def bootstrap_estimate(

@@ -1,5 +1,6 @@
 """Checkpoints: safetensors and JSON, checksummed, whole or absent. Nothing in them is ever unpickled."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -43,7 +44,7 @@ def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) 
         save_file(_optimizer_tensors(state.optimizer), temporary / OPTIMIZER)
         files = {name: checksum(temporary / name) for name in (MODEL, OPTIMIZER)}
         described = {"step": state.step, "figures": figures, "files": files}
-        (temporary / STATE).write_text(json.dumps(described, indent=1) + "\n")
+        (temporary / STATE).write_text(json.dumps({**described, "checksum": _digest(described)}, indent=1) + "\n")
     return path
 
 
@@ -74,6 +75,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Check a checkpoint against its checksums. Raises CheckpointError naming what is wrong."""
     try:
         described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
+        if described.pop("checksum") != _digest(described):
+            raise CheckpointError(f"{path / STATE}: damaged (its checksum is not its content's)")
         for name in (MODEL, OPTIMIZER):
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
@@ -85,6 +88,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if type(error) is CheckpointError:
             raise
         raise CheckpointError(f"{path / STATE}: damaged ({error})") from error
+
+
+def _digest(described: dict[str, Any]) -> str:
+    """A checksum of the state file's own content."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:

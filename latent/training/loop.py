@@ -81,7 +81,7 @@ def set_learning_rate(state: TrainState, learning_rate: float) -> None:
 
 
 def mean_figures(window: list[Metrics], run: Run, step: int) -> dict[str, float]:
-    """The means over the steps since the last call: the only place where the loop waits for the device.
+    """The means over the examples since the last call: the only place where the loop waits for the device.
 
     Raises FloatingPointError if the loss of one of them is not finite.
     """
@@ -92,7 +92,8 @@ def mean_figures(window: list[Metrics], run: Run, step: int) -> dict[str, float]
     finite = torch.isfinite(values["loss"]) & torch.isfinite(values["gradient_norm"])
     if not finite.all():
         raise_non_finite(run, step - len(window) + 1 + int((~finite).nonzero()[0, 0]))
-    return {name: value.mean().item() for name, value in values.items()}
+    share = values.pop("weight")
+    return {name: ((value * share).sum() / share.sum()).item() for name, value in values.items()}
 
 
 def raise_non_finite(run: Run, step: int) -> None:

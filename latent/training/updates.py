@@ -28,14 +28,14 @@ class JointUpdate:
     max_gradient_norm: PositiveFloat = 5.0
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
-        """Take one step; return the batch's figures, still on the device."""
+        """Take one step; return the batch's figures, still on the device, and its weight among the batches."""
         batch = batches[state.step].to(state.accelerator.device)
         loss = objective(state.model(batch), state.step)
         state.optimizer.zero_grad(set_to_none=True)
         state.accelerator.backward(loss.value * batch.weight)
         norm = state.accelerator.clip_grad_norm_(state.model.parameters(), self.max_gradient_norm)
         state.optimizer.step()
-        return {**loss.logged, "gradient_norm": norm}
+        return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}
 
 
 Update = JointUpdate

@@ -27,7 +27,7 @@ def test_a_recipe_is_found_by_the_unique_beginning_of_its_name() -> None:
     assert find_recipe("lstm").stem == "lstm"  # though others begin with it
     with pytest.raises(ConfigError, match="several recipes begin so"):
         find_recipe("quick")
-    with pytest.raises(ConfigError, match="did you mean .*lstm"):
+    with pytest.raises(ConfigError, match=r"did you mean .*lstm"):
         find_recipe("ltsm")
 
 

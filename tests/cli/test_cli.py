@@ -1,0 +1,224 @@
+"""The command line as a user types it: what it prints, where, and how it ends."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tiny import SMALL, sentences, write_corpus
+
+SCALARS = (
+    "elbo", "reconstruction", "kl", "mutual_information", "active_units", "nll", "ppl", "tokens_per_sentence",
+    "vocabulary_size", "shuffled_gain", "bleu", "exact_match", "effective_sample_size",
+)  # fmt: skip
+
+WORDS = ("corpus.tokenizer.min_count=1",)
+
+
+def textvae(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, check=False)
+
+
+def settings(*pairs: str) -> list[str]:
+    return [part for pair in pairs for part in ("--set", pair)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """A run trained by the command line on a user's file, from the folder of that file."""
+    write_corpus(folder)
+    done = textvae(
+        "train", "lstm", "--out", "run",
+        *settings("corpus.kind=files", "corpus.path=tiny.txt", *WORDS, *SMALL, "train.steps=30"),
+        cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "run"
+    return folder / "run"
+
+
+def fails(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    assert done.returncode == status, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    for word in words:
+        assert word in done.stderr
+
+
+def test_help_answers_without_loading_torch() -> None:
+    start = time.monotonic()
+    done = textvae("--help")
+    assert done.returncode == 0
+    assert time.monotonic() - start < 5  # 0.2 s on an idle machine; importing torch alone takes longer than that
+    loaded = "import sys, cli; print(sorted({'torch', 'pydantic', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_recipes_and_show() -> None:
+    listed = textvae("recipes", "--json")
+    names = [recipe["name"] for recipe in json.loads(listed.stdout)]
+    assert {"lstm", "plain"} <= set(names)
+    assert "lstm" in textvae("recipes").stdout
+    shown = textvae("show", "plain", "--set", "model.latent_size=5")
+    assert "latent_size: 5" in shown.stdout
+    assert textvae("train", "plain", "--set", "model.latent_size=5", "--dry-run").stdout == shown.stdout
+
+
+def test_measure_prints_json_and_nothing_else_on_standard_output(run: Path, tmp_path: Path) -> None:
+    done = textvae("measure", run, "--samples", "5", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    for name in SCALARS:
+        assert found[name]["low"] <= found[name]["value"] <= found[name]["high"], name
+    assert len(found["kl_per_dimension"]) == 4
+    assert sum(found["kl_per_dimension"]) == pytest.approx(found["kl"]["value"])
+    assert found["verdict"] in ("collapsed", "partly used", "used")
+    assert json.loads((run / "measures/test.json").read_text()) == found
+    table = textvae("measure", run, "--samples", "5").stdout
+    assert f"{found['nll']['value']:.2f}" in table
+    assert "K = 5" in table
+
+
+def test_measure_is_a_function_of_its_seed(run: Path) -> None:
+    one, two, other = (
+        textvae("measure", run, "--samples", "5", "--json", "--seed", seed).stdout for seed in ("3", "3", "4")
+    )
+    assert one == two
+    assert one != other
+
+
+def test_sample_reconstruct_and_interpolate(run: Path) -> None:
+    samples = json.loads(textvae("sample", run, "-n", "7", "--json").stdout)
+    assert len(samples) == 7
+    assert samples == json.loads(textvae("sample", run, "-n", "7", "--json").stdout)
+    assert len(textvae("sample", run, "-n", "3", "--decoding", "beam").stdout.splitlines()) == 3
+    given = ["the dog saw me .", "a cat liked nothing ."]
+    back = json.loads(textvae("reconstruct", run, *given, "--json").stdout)
+    assert [row["text"] for row in back] == given
+    for path in ("linear", "slerp"):
+        walk = json.loads(textvae("interpolate", run, *given, "--steps", "5", "--path", path, "--json").stdout)["path"]
+        assert [point["position"] for point in walk] == [0, 0.25, 0.5, 0.75, 1]
+        assert [walk[0]["text"], walk[-1]["text"]] == [row["reconstruction"] for row in back]
+
+
+def test_encode_writes_a_row_for_each_sentence(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("the dog saw me .\n\na cat liked nothing .\n", "utf-8")
+    done = textvae("encode", run, "--file", "mine.txt", "--out", "z.parquet", cwd=tmp_path)
+    assert done.returncode == 0
+    table = pq.read_table(tmp_path / "z.parquet").to_pydict()
+    assert table["text"] == ["the dog saw me .", "a cat liked nothing ."]
+    assert {len(row) for row in table["mean"]} == {4}
+    assert all(value > 0 for row in table["standard_deviation"] for value in row)
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "z.parquet"}
+
+
+def test_corpus_verbs(folder: Path) -> None:
+    on_file = settings("corpus.kind=files", f"corpus.path={write_corpus(folder)}")
+    found = json.loads(textvae("corpus", "stats", "lstm", *on_file, "--json").stdout)
+    assert sum(split["sentences"] for split in found["splits"].values()) == 120
+    assert "T, scored tokens per sentence" in textvae("corpus", "stats", "lstm", *on_file).stdout
+    assert "108 / 6 / 6 sentences ready" in textvae("corpus", "prepare", "lstm", *on_file).stdout
+
+
+def test_a_finished_run_resumes_to_nothing_new(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "copy")
+    done = textvae("train", "--resume", tmp_path / "copy")
+    assert done.returncode == 0
+    assert "resumed at step 30" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["train", "ltsm"], 2, ["no such recipe", "lstm"]),
+        (["train"], 2, ["RECIPE"]),
+        (["train", "lstm", "--resume", "x"], 2, ["give a RECIPE, or --resume RUN"]),
+        (["train", "--resume", "x", "--set", "a=b"], 2, ["takes no --set"]),
+        (["train", "lstm", "--set", "objective.free_bit=0.5"], 2, ["objective.free_bit", "unexpected key", "0.5"]),
+        (["train", "lstm", "--set", "model.latent_size=big"], 2, ["model.latent_size", "integer"]),
+        (["train", "lstm", "--set", "rubbish"], 2, ["key.key=value"]),
+        (["measure", "nowhere"], 2, ["no run found"]),
+        (["measure", "{run}", "--split", "dev"], 1, ["dev", "train, valid, test"]),
+        (["measure", "{run}", "--samples", "0"], 1, ["at least 1", "got 0"]),
+        (["measure", "{run}", "--checkpoint", "step-000077"], 2, ["step-000077"]),
+        (["interpolate", "{run}", "the dog saw me .", ""], 1, ["empty sentence"]),
+        (["interpolate", "{run}", "the dog saw me .", "qqq xxx"], 1, ["qqq xxx", "vocabulary"]),
+        (["interpolate", "{run}", "a", "b", "--steps", "1"], 2, ["--steps"]),
+        (["reconstruct", "{run}"], 2, ["--file FILE"]),
+        (["encode", "{run}", "--file", "none.txt", "--out", "z.parquet"], 1, ["none.txt"]),
+        (["encode", "{run}", "--file", "{corpus}", "--out", "no/such/z.parquet"], 1, ["no/such"]),
+        (["sample", "{run}", "--temperature", "0"], 2, ["--temperature"]),
+        (["sample", "{run}", "--temperature", "nan"], 2, ["temperature"]),
+        (["show", "quick"], 2, ["several recipes"]),
+        (["nonsense"], 2, ["nonsense"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_a_wrong_call_ends_in_a_line_or_two(
+    arguments: list[str], status: int, words: list[str], run: Path, tmp_path: Path
+) -> None:
+    filled = [each.format(run=run, corpus=run.parent / "tiny.txt") for each in arguments]
+    fails(textvae(*filled, cwd=tmp_path), status, *words)
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["corpus.txt"]),
+        (b"", ["corpus.txt"]),
+        (b"\n\n\n", ["corpus.txt"]),
+        (b"fine\nnot \xff fine\n", ["corpus.txt", "line 2"]),
+        (b"one sentence\n", ["corpus.txt"]),
+    ],
+    ids=["missing", "empty", "empty lines", "not UTF-8", "too few"],
+)
+def test_a_bad_corpus_is_named_and_leaves_nothing(content: bytes | None, words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    if content is not None:
+        path.write_bytes(content)
+    done = textvae(
+        "train", "lstm", "--out", tmp_path / "run", *settings("corpus.kind=files", f"corpus.path={path}", *SMALL)
+    )
+    fails(done, 1, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_long_line_is_cut_and_counted_and_empty_lines_are_skipped(tmp_path: Path) -> None:
+    lines = [*sentences(60), "", "word " * 200_000, ""]
+    (tmp_path / "odd.txt").write_text("\n".join(lines), "utf-8")
+    on_file = settings("corpus.kind=files", "corpus.path=odd.txt", "corpus.tokenizer.min_count=1", *SMALL)
+    done = textvae("train", "lstm", "--out", "run", *on_file, "--set", "train.steps=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 empty lines skipped" in done.stderr
+    assert "1 long sentences cut to max_length" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = textvae("--debug", "measure", "nowhere", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_an_interrupted_training_says_how_to_go_on(folder: Path, run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli", "train", "lstm", "--out", str(tmp_path / "run")]
+    command += settings("corpus.kind=files", f"corpus.path={folder / 'tiny.txt'}", *SMALL, "train.steps=100000")
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run/checkpoints/step-000010").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started.send_signal(2)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert f"textvae train --resume {tmp_path / 'run'}" in errors
+    assert "Traceback" not in errors

@@ -1,0 +1,57 @@
+"""Twenty float64 steps of every recipe on a tiny corpus: the losses are those in this folder.
+
+A change that moves them must say why and by how much; `python tests/golden/test_golden.py` writes them anew.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tiny import tiny_recipe, write_corpus
+
+from corpora import TokenBatches, load_splits
+from latent.training import seed_everything
+from latent.training.seeding import Stream
+from textvae.recipe import list_recipes
+from textvae.training import build_state
+
+FOLDER = Path(__file__).parent
+NAMES = [recipe.name for recipe in list_recipes()]
+NUM_STEPS = 20
+
+
+def losses(name: str, folder: Path) -> list[float]:
+    """The losses of the recipe's own objective, update and optimizer, in float64 on one thread's arithmetic."""
+    recipe = tiny_recipe(write_corpus(folder), recipe=name)
+    splits = load_splits(recipe.corpus)
+    batches = TokenBatches(splits.train, recipe.train.tokens_per_batch, recipe.train.seed)
+    state = build_state(recipe, len(splits.tokenizer))
+    state.model.double()
+    found = []
+    for step in range(NUM_STEPS):
+        seed_everything(recipe.train.seed, Stream.STEP, step)
+        found.append(float(recipe.update(state, batches, recipe.objective)["loss"]))
+        state.step += 1
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_are_the_golden_ones(name: str, tmp_path: Path) -> None:
+    golden = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    assert len(golden) == NUM_STEPS
+    assert losses(name, tmp_path) == pytest.approx(golden, rel=1e-9)
+
+
+def test_every_golden_file_has_its_recipe() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(NAMES)
+
+
+if __name__ == "__main__":
+    for each in NAMES:
+        with tempfile.TemporaryDirectory() as temporary:
+            (FOLDER / f"{each}.json").write_text(json.dumps(losses(each, Path(temporary)), indent=1) + "\n", "utf-8")
