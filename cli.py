@@ -163,7 +163,7 @@ def measure(run: str, split: str, samples: int, limit: int | None, checkpoint: s
     trained = opened(run, checkpoint)
     found = measure_run(trained, split, samples, limit, seed)
     save_measures(trained.run, found)
-    show_result(as_json, found.as_dict(), table_lines(measures_table({trained.run.name: found})))
+    show_result(as_json, found.figures.as_dict(), table_lines(measures_table({trained.run.name: found.figures})))
 
 
 @cli.command()

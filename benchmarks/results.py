@@ -74,7 +74,7 @@ def main() -> None:
         seconds["measure"] = time.monotonic() - start
         save_measures(run, found)
         print(json.dumps({"case": name, "seconds": seconds}), flush=True)
-        rows.append(row(name, found))
+        rows.append(row(name, found.figures))
     print(f"\nK = {given.samples}, {given.limit} test sentences, seed 0, 95 % intervals; nats per sentence\n")
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     print("\n".join(rows))

@@ -1,12 +1,17 @@
 """`textvae measure`: everything that is known of a run on a split, each figure with its 95 % interval."""
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from corpora import Sentences, evaluation_batches
 from latent.measures import (
@@ -31,10 +36,19 @@ ROWS_AT_ONCE = 2048  # draws times sentences in one call of the decoder
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The figures of a split, and what stands behind them for each of its N sentences, in nats."""
+
+    figures: "Measures"
+    per_sentence: dict[str, Float[Tensor, " N"]]
+
+
+@dataclass(frozen=True)
 class Measures:
     """What a run is worth on a split. Nats per sentence, but for counts, perplexity, BLEU and shares."""
 
     split: str
+    sentences_digest: str
     num_sentences: int
     num_samples: int
     seed: int
@@ -66,7 +80,7 @@ class Measures:
 
 def measure(
     trained: Trained, split: str = "test", num_samples: int = 100, limit: int | None = None, seed: int = 0
-) -> Measures:
+) -> Measured:
     """Measure a run on a split, or on the first `limit` sentences of it in a random order that is a function of `seed`.
 
     Raises ValueError for an unknown or empty split and for fewer than one importance sample.
@@ -84,8 +98,9 @@ def measure(
     originals = [trained.tokenizer.decode(sentences[i].tolist()) for i in range(len(sentences))]
     matched = score_reconstructions(decoded, originals, is_tokenised=trained.recipe.corpus.tokenizer.kind == "word")
     num_tokens = torch.as_tensor(sentences.lengths, dtype=torch.float64) - 1
-    return Measures(
+    figures = Measures(
         split=split,
+        sentences_digest=digest(sentences),
         num_sentences=len(sentences),
         num_samples=num_samples,
         seed=seed,
@@ -110,9 +125,24 @@ def measure(
         verdict=verdict.name,
         verdict_reasons=verdict.reasons,
     )
+    per_sentence = {
+        "elbo": terms.elbo,
+        "reconstruction": terms.reconstruction,
+        "kl": terms.kl,
+        "nll": weighted.nll,
+        "num_tokens": num_tokens,
+    }
+    return Measured(figures, per_sentence)
 
 
-def perplexity(nll: torch.Tensor, num_tokens: torch.Tensor) -> Estimate:
+def digest(sentences: Sentences) -> str:
+    """Names the encoded sentences: two runs whose digests agree were measured on the same ids."""
+    content = hashlib.sha256(np.ascontiguousarray(sentences.tokens, dtype=np.int64))
+    content.update(np.ascontiguousarray(sentences.offsets))
+    return content.hexdigest()[:16]
+
+
+def perplexity(nll: Float[Tensor, " N"], num_tokens: Float[Tensor, " N"]) -> Estimate:
     """exp(Σ nll / Σ tokens), words and `</s>` counted; its interval is the exponential of the ratio's."""
     ratio = ratio_estimate(nll, num_tokens)
     return Estimate(math.exp(ratio.value), math.exp(ratio.low), math.exp(ratio.high))
@@ -140,6 +170,11 @@ def _sentences(trained: Trained, split: str, limit: int | None, seed: int) -> Se
     return sentences.select(order[:limit].numpy())
 
 
-def save_measures(run: Run, found: Measures) -> Path:
-    """Keep the measures in the run as `measures/SPLIT.json`."""
-    return run.write(f"measures/{found.split}.json", json.dumps(found.as_dict(), indent=1) + "\n")
+def save_measures(run: Run, found: Measured) -> None:
+    """Keep the measures in the run: `measures/SPLIT.json`, and `measures/SPLIT.parquet` with a row per sentence."""
+    split = found.figures.split
+    table = pa.table({name: values.double().numpy() for name, values in found.per_sentence.items()})
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    run.write(f"measures/{split}.parquet", buffer.getvalue().to_pybytes())
+    run.write(f"measures/{split}.json", json.dumps(found.figures.as_dict(), indent=1) + "\n")

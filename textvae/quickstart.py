@@ -17,6 +17,7 @@ from textvae.training import start_run
 
 RECIPES = ("quickstart-plain", "quickstart-cured")
 NUM_SAMPLES = 50  # importance samples: enough to see the difference, and soon done
+LIMIT = 1000  # test sentences
 ENDS = ("and he went up to the town .", "the children of israel did evil in the eyes of the lord .")
 SENTENCES = (
     "and god said , let there be light .",
@@ -44,12 +45,12 @@ def run_quickstart(report: Path, overrides: Iterable[str], say: Callable[[str], 
 def _show(name: str, run: Run, seconds: float) -> RunReport:
     """Measure a run and let it speak."""
     trained = open_trained(run)
-    measures = measure(trained, num_samples=NUM_SAMPLES)
-    save_measures(run, measures)
+    measured = measure(trained, num_samples=NUM_SAMPLES, limit=LIMIT)
+    save_measures(run, measured)
     return RunReport(
         name=name,
         metrics=tuple(run.metrics()),
-        measures=measures,
+        measures=measured.figures,
         samples=tuple(sample(trained, 8, Sampling())),
         reconstructions=tuple(zip(SENTENCES, reconstruct(trained, SENTENCES, Greedy()), strict=True)),
         interpolation=tuple(interpolate(trained, *ENDS, 7, "linear", Greedy())),

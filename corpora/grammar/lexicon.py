@@ -44,6 +44,7 @@ STATES = {  # what a subject of each kind can be besides: the book is lost
     "text": "true famous lost good difficult funny",
     "vehicle": "late fast full ready early dirty",
     "topic": "clear wrong good bad over dangerous",
+    "place": "open closed full safe dark",
 }
 
 # Verbs by what stands after them; a class named by a kind of noun takes an object of that kind.
@@ -53,29 +54,35 @@ VERBS = {
     "stay": "live sit wait stand stay work sleep walk play hide",
     "go": "go walk run drive come travel return hurry ride move",
     "at": "look laugh smile stare shout point",
+    "for": "wait work pay cook look",
     "to": "talk listen speak write lie sing",
-    "human": "see meet help visit call follow thank invite watch kiss teach marry greet hug blame save",
-    "animal": "see feed chase catch watch find follow buy ride hear",
+    "human": "meet help visit call follow thank invite watch kiss teach marry greet hug blame save",
+    "animal": "feed chase catch watch find follow buy ride",
     "thing": """take buy find lose break carry sell drop hide steal bring throw wash clean repair borrow open lift
         paint""",
     "food": "eat buy cook cut taste prepare share finish serve bring",
     "text": "read write finish study translate publish print copy burn quote",
-    "vehicle": "drive see take park repair rent wash stop steal",
-    "place": "leave visit see enter clean build photograph",
+    "vehicle": "drive take park repair rent wash stop steal",
+    "place": "leave visit enter clean build photograph",
     "topic": "explain forget discuss solve describe mention study ignore",
     "give": "give show send offer lend bring hand sell throw",
     "put": "put leave hide drop place lose",
     "say": "say hear dream claim explain complain insist report learn admit",
     "tell": "tell warn remind promise convince assure",
-    "try": "try decide begin refuse plan hope learn forget promise hesitate",
+    "try": "try decide begin refuse plan learn forget promise hesitate",
     "prowl": "run sleep jump swim escape play disappear wander hide drink fight",
-    "hunt": "see chase follow watch bite hear frighten attack",
+    "nibble": "eat find steal smell taste",
+    "hunt": "chase follow watch bite frighten attack",
     "fall": "fall break disappear shake move vanish",
     "travel": "arrive stop leave return crash turn depart wait",
 }
 STATIVE_VERBS = {  # no progressive
-    "human": "know love like trust hate remember respect miss admire",
-    "thing": "want need like own keep prefer",
+    "human": "see know love like hear trust hate remember respect miss admire",
+    "animal": "see like hear fear",
+    "thing": "want need like see own keep prefer",
+    "vehicle": "see want own hear",
+    "place": "know see love",
+    "hunt": "see hear smell",
     "topic": "know understand remember like doubt",
     "say": "think know believe hope remember fear",
     "try": "want like need love hope prefer",
@@ -110,7 +117,11 @@ NUMBERS = "two three four five six seven eight nine ten twelve twenty fifty"
 HOURS = "one two three four five six seven eight nine ten eleven twelve"
 DAYS = "monday sunday friday saturday tuesday wednesday thursday"
 MONTHS = "june april march july august september october december january february november"
+WEEKDAYS = " ".join(f"{day}s" for day in DAYS.split())
 SEASONS = "summer winter spring autumn"
+PERIODS = "week day year month morning evening monday sunday"
+DURATIONS = "days years weeks months hours minutes"
+PARTS = "morning evening afternoon"
 
 
 def frequencies(words: Sequence[str]) -> dict[str, float]:
