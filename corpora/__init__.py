@@ -3,6 +3,7 @@
 from corpora.batches import TokenBatches, evaluation_batches
 from corpora.bbe import Bbe
 from corpora.files import Files
+from corpora.grammar import Grammar
 from corpora.hub import Hub
 from corpora.load import Corpus, Counts, Splits, load_splits
 from corpora.sentences import Sentences, TextBatch, encode_sentences
@@ -18,6 +19,7 @@ __all__ = [
     "Corpus",
     "Counts",
     "Files",
+    "Grammar",
     "Hub",
     "Sentences",
     "Splits",

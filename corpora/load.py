@@ -11,12 +11,13 @@ from pydantic import Field
 from corpora.bbe import Bbe
 from corpora.cache import Arrays, load_arrays, store_arrays
 from corpora.files import Files
+from corpora.grammar import Grammar
 from corpora.hub import Hub
 from corpora.sentences import Sentences, encode_and_count_cuts
 from corpora.texts import SPLITS, Texts
 from corpora.tokenizer import Tokenizer, TokenizerKind
 
-Corpus = Annotated[Bbe | Files | Hub, Field(discriminator="kind")]
+Corpus = Annotated[Bbe | Files | Grammar | Hub, Field(discriminator="kind")]
 
 _FORMAT = 1  # of the cache's arrays; raise it when they change
 

@@ -1,13 +1,13 @@
 """The grammar's sentences, clauses and predicates, written as in `phrases`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 # The weight of each kind of subject, and whether it has verbs of its own besides "be".
 SUBJECTS = {"human": 74, "animal": 10, "thing": 6, "vehicle": 4, "text": 2, "place": 2, "food": 1, "topic": 2}
 ACTIVE = ("human", "animal", "thing", "vehicle")
 AGREEMENTS = {"i": 14, "sg": 56, "pl": 30}  # I, the third person singular, all others
 TENSES = {  # tense, aspect, weight, form of the verb
-    "present": ("present", "simple", 24, ""),
+    "present": ("present", "simple", 30, ""),
     "past": ("past", "simple", 40, "past"),
     "future": ("future", "simple", 11, "base"),
     "progressive": ("present", "progressive", 8, "ing"),
@@ -24,11 +24,11 @@ AFFIRMATIVE = 0.84
 
 def _root() -> str:
     return """
-        50 CLAUSE.2 . | clause_type=statement
-        5 CLAUSE.1 , and CLAUSE.1 . | clause_type=statement
-        4 CLAUSE.1 , but CLAUSE.1 . | clause_type=statement
-        4 CLAUSE.1 because CLAUSE.1 . | clause_type=statement
-        3 CLAUSE.1 when CLAUSE.1 . | clause_type=statement
+        46 CLAUSE.2 . | clause_type=statement
+        5 CLAUSE.1 , and CLAUSE.0 . | clause_type=statement
+        4 CLAUSE.1 , but CLAUSE.0 . | clause_type=statement
+        4 CLAUSE.1 because CLAUSE.0 . | clause_type=statement
+        3 CLAUSE.1 when CLAUSE.0 . | clause_type=statement
         3 there THERE.1 . | clause_type=statement verb=be aspect=simple
         13 QUESTION.2 ? | clause_type=question
         9 WH ? | clause_type=wh_question
@@ -38,18 +38,18 @@ def _root() -> str:
 
 def _clause(depth: str) -> str:
     inner = max(int(depth) - 1, 0)
-    return _by_subject(lambda kind, a: f"SUBJECT.{kind}.{a}.{inner} VP.{kind}.{a}.{depth}")
+    return _by_subject(lambda kind, a: f"SUBJECT.{kind}.{a}.{inner} VP.{kind}.{a}.{depth}", AGREEMENTS)
 
 
 def _question(depth: str) -> str:
-    return _by_subject(lambda kind, a: f"ASKED.{kind}.{a}.{depth}")
+    return _by_subject(lambda kind, a: f"ASKED.{kind}.{a}.{depth}", {"i": 3, "sg": 50, "pl": 47})
 
 
-def _by_subject(right: Callable[[str, str], str]) -> str:
+def _by_subject(right: Callable[[str, str], str], agreements: Mapping[str, float]) -> str:
     return "\n".join(
         f"{weight * share} {right(kind, agreement)}"
         for kind, weight in SUBJECTS.items()
-        for agreement, share in AGREEMENTS.items()
+        for agreement, share in agreements.items()
         if kind == "human" or agreement != "i"
     )
 
@@ -67,8 +67,10 @@ def _by_tense(category: str, kind: str, agreement: str, depth: str) -> str:
     for name, (tense, aspect, weight, _) in TENSES.items():
         if kind in ACTIVE or name in MAY_BE:
             symbol = f"{category}.{kind}.{agreement}.{name}.{depth}"
-            rules += f"{0.8 * weight} {symbol} | tense={tense} aspect={aspect}\n"
-            rules += f"{0.2 * weight} {symbol} TIME.{name} | tense={tense} aspect={aspect}\n"
+            dated = 0 if depth == "0" else 0.3
+            rules += f"{(1 - dated) * weight} {symbol} | tense={tense} aspect={aspect}\n"
+            if dated:
+                rules += f"{dated * weight} {symbol} TIME.{name} | tense={tense} aspect={aspect}\n"
     return rules
 
 

@@ -24,7 +24,7 @@ FACTORS = (
 )
 _CATEGORIES = PHRASES | CLAUSES | PREDICATES
 _CONTAINED = {"prepositional_phrase": "PP", "relative_clause": "REL", "embedded_clause": "CLAUSE"}
-_ASIDE = ("REL", "POSSESSOR")  # may stand before the main verb, and say nothing about the main clause
+_ASIDE = ("REL", "POSSESSOR", "OWNER")  # may stand before the main verb, and say nothing about the main clause
 
 
 @functools.cache

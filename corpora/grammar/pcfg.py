@@ -66,7 +66,11 @@ class Pcfg:
             symbol: list(itertools.accumulate(rule.probability for rule in alternatives[:-1]))
             for symbol, alternatives in self.rules.items()
         }
-        self._starting_with = self._rules_by_first_word()
+        self._position = {symbol: position for position, symbol in enumerate(self.symbols)}
+        self._by_first_symbol: dict[str, list[Rule]] = {}
+        for rule in self._all_rules():
+            self._by_first_symbol.setdefault(rule.right[0], []).append(rule)
+        self._by_first_word: dict[str, list[Rule]] = {}
 
     @functools.cached_property
     def words(self) -> list[str]:
@@ -113,7 +117,7 @@ class Pcfg:
         chart.append({})
         for start in reversed(range(len(words))):
             cell = chart[start]
-            for rule in self._starting_with.get(words[start], ()):
+            for rule in self._starting_with(words[start]):
                 ends = {start: rule.probability}
                 for symbol in rule.right:
                     reached: dict[int, float] = {}
@@ -197,18 +201,18 @@ class Pcfg:
                 raise ValueError(f"{symbol}: cannot be reached from {self.start}")
             reached.update(s for rule in self.rules[symbol] for s in rule.right)
 
-    def _rules_by_first_word(self) -> dict[str, list[Rule]]:
+    def _starting_with(self, word: str) -> list[Rule]:
         """The rules that can yield something that begins with a word, lower symbols first, as the chart needs them."""
-        first_words: dict[str, set[str]] = {}
-        found: dict[str, list[Rule]] = {}
-        for symbol in self.symbols:
-            first_words[symbol] = set()
-            for rule in self.rules[symbol]:
-                words = first_words.get(rule.right[0], {rule.right[0]})
-                first_words[symbol] |= words
-                for word in words:
-                    found.setdefault(word, []).append(rule)
-        return found
+        if word not in self._by_first_word:
+            found: list[Rule] = []
+            pending, seen = [word], {word}
+            while pending:
+                rules = self._by_first_symbol.get(pending.pop(), [])
+                found += rules
+                pending += {rule.left for rule in rules} - seen
+                seen.update(rule.left for rule in rules)
+            self._by_first_word[word] = sorted(found, key=lambda rule: self._position[rule.left])
+        return self._by_first_word[word]
 
 
 def _uniforms(rng: np.random.Generator) -> Iterator[float]:

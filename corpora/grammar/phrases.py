@@ -10,16 +10,27 @@ from collections.abc import Callable
 from corpora.grammar import lexicon
 
 SHARE_PLURAL = {"human": 30, "animal": 35, "food": 40, "place": 10, "surface": 8, "vehicle": 20}  # of 100; others 25
+DETERMINERS = {  # the weights of the, of a or an, and of possessors; of this and others together about 14
+    "human": (36, 26, 0),
+    "animal": (44, 28, 4),
+    "thing": (32, 24, 18),
+    "food": (30, 24, 8),
+    "text": (36, 26, 10),
+    "vehicle": (36, 22, 16),
+    "place": (54, 20, 5),
+    "surface": (54, 18, 5),
+    "topic": (44, 16, 10),
+}
 MODIFIERS = {  # what may follow a noun, by its kind
-    "human": "12 PP.loc 5 PP.with 9 REL",
-    "animal": "12 PP.loc 7 REL",
-    "thing": "12 PP.loc 8 REL",
-    "food": "10 PP.loc 6 REL",
-    "text": "5 PP.loc 12 PP.about 8 REL",
-    "vehicle": "9 PP.loc 6 REL",
-    "place": "9 PP.loc 5 REL",
-    "surface": "12 PP.loc",
-    "topic": "8 PP.about 8 REL",
+    "human": "10 PP.loc 5 PP.with 3 PP.having 13 REL",
+    "animal": "15 PP.loc 10 REL",
+    "thing": "16 PP.loc 13 REL",
+    "food": "12 PP.loc 10 REL",
+    "text": "5 PP.loc 15 PP.about 12 REL",
+    "vehicle": "12 PP.loc 10 REL",
+    "place": "10 PP.loc 7 REL",
+    "surface": "14 PP.loc",
+    "topic": "8 PP.about 10 REL",
 }
 
 
@@ -27,6 +38,8 @@ def _noun_phrase(kind: str, number: str, depth: str) -> str:
     rules = f"80 SIMPLE.{kind}.{number}\n"
     if kind == "human" and number == "sg":
         rules += "16 NAME\n"
+    if kind == "human":
+        rules += f"12 POSSESSOR NOUN.kin.{number}\n 3 POSSESSOR ADJECTIVE.human NOUN.kin.{number}\n"
     if depth == "0":
         return rules
     inner = int(depth) - 1
@@ -39,27 +52,33 @@ def _noun_phrase(kind: str, number: str, depth: str) -> str:
 
 def _simple(kind: str, number: str) -> str:
     noun = f"NBAR.{kind}.{number}"
+    the, indefinite, possessed = DETERMINERS[kind]
+    possessors = f"""
+        {0.65 * possessed} POSSESSOR NOUN.{kind}.{number}
+        {0.2 * possessed} POSSESSOR ADJECTIVE.{kind} NOUN.{kind}.{number}
+        {0.15 * possessed} OWNER NOUN.{kind}.{number}
+        """ if possessed else ""  # fmt: skip
     if number == "pl":
         return f"""
-            26 the {noun}
-            12 {noun}
-            9 POSSESSOR {noun}
+            {the} the {noun}
+            {indefinite / 2} {noun}
+            {possessors}
             7 NUMBER {noun}
             5 some {noun}
             3 many {noun}
             3 these {noun}
             2 those {noun}
             2 several {noun}
-            1 all the {noun}
+            2 all the NOUN.{kind}.pl
             """
     mass = "6 the MASS\n 5 some MASS\n 5 MASS" if kind == "food" else ""
     return f"""
-        34 the {noun}
-        24 INDEFINITE.{kind}
-        10 POSSESSOR {noun}
+        {the} the {noun}
+        {indefinite} INDEFINITE.{kind}
+        {possessors}
         5 this {noun}
         3 that {noun}
-        2 every {noun}
+        1 every {noun}
         1 another {noun}
         {mass}
         """
@@ -126,7 +145,8 @@ def _subject(kind: str, agreement: str, depth: str) -> str:
             """
     return f"""
         45 {noun} | number=plural
-        6 NP.human.sg.0 and NP.human.sg.0 | number=plural
+        5 the NOUN.human.sg and the NOUN.human.sg | number=plural
+        4 NAME and NAME | number=plural
         17 they | subject=they number=plural
         17 we | subject=we number=plural
         15 you | subject=you number=plural
@@ -156,8 +176,11 @@ def _possessor() -> str:
         4 your
         4 our
         3 NAME 's
-        3 the NOUN.human.sg 's
         """
+
+
+def _owner() -> str:
+    return "1 the NOUN.human.sg 's"
 
 
 def _prepositional(role: str, depth: str) -> str:
@@ -169,20 +192,20 @@ def _prepositional(role: str, depth: str) -> str:
             5 outside NP.place.sg.{depth}
             16 on OBJECT.surface.{depth}
             5 under NP.surface.sg.{depth}
-            3 between NP.place.sg.0 and NP.place.sg.0
+            3 between the NOUN.place.sg and the NOUN.place.sg
             """,
         "goal": f"""
             70 to OBJECT.place.{depth}
             6 into NP.place.sg.{depth}
             6 across NP.surface.sg.{depth}
-            8 from OBJECT.place.0 to OBJECT.place.0
+            7 from CITY to CITY
             """,
         "with": f"""
-            6 with OBJECT.human.{depth}
-            3 with NP.thing.sg.{depth}
-            2 with OBJECT.animal.{depth}
-            2 without NP.human.sg.{depth}
+            8 with OBJECT.human.{depth}
+            2 with NP.animal.sg.{depth}
+            2 without OBJECT.human.{depth}
             """,
+        "having": f"1 with NP.thing.sg.{depth}",
         "about": f"""
             5 about NP.topic.sg.{depth}
             3 about NP.human.sg.{depth}
@@ -197,11 +220,20 @@ def _prepositional(role: str, depth: str) -> str:
 
 def _time(tense: str) -> str:
     return {
-        "present": "6 every PERIOD\n 3 PP.weekday\n 2 PP.season\n 2 in the PART\n 2 at night",
+        "present": """
+            6 every day
+            3 every PERIOD
+            2 every PART
+            3 PP.weekday
+            2 PP.season
+            2 in the PART
+            2 at night
+            """,
         "progressive": "6 now\n 4 today\n 2 at the moment\n 2 again",
         "past": """
             9 yesterday
-            6 last PERIOD
+            5 last PERIOD
+            2 last night
             4 PP.day
             3 PP.month
             2 PP.season
@@ -254,6 +286,7 @@ PHRASES: dict[str, Callable[..., str]] = {
     "SUBJECT": _subject,
     "OBJECT": _object,
     "POSSESSOR": _possessor,
+    "OWNER": _owner,
     "PP": _pp,
     "TIME": _time,
     "NAME": _name,

@@ -4,18 +4,17 @@ from collections.abc import Callable
 
 from corpora.grammar import lexicon
 
-OBJECTS = {"human": 15, "thing": 17, "food": 9, "text": 9, "animal": 5, "vehicle": 4, "topic": 5, "place": 4}
+OBJECTS = {"human": 15, "thing": 17, "food": 9, "text": 9, "animal": 5, "vehicle": 5, "topic": 7, "place": 4}
 
 
 def _predicate(kind: str, form: str, depth: str) -> str:
     rules = f"72 CORE.{kind}.{form}.{depth}\n"
-    if kind == "human":
-        rules += f"8 CORE.human.{form}.{depth} MANNER\n"
     if depth != "0":
         inner = int(depth) - 1
         rules += f"14 PREDICATE.{kind}.{form}.{inner} PP.loc.{inner}\n"
         if kind == "human":
-            rules += f"7 PREDICATE.human.{form}.{inner} PP.with.{inner}\n"
+            rules += f"8 CORE.human.{form}.{depth} MANNER\n"
+            rules += f"7 PREDICATE.human.{form}.{inner} PP.with.0\n"
             rules += f"4 PREDICATE.human.{form}.{inner} and CORE.human.{form}.0\n"
     return rules
 
@@ -23,7 +22,7 @@ def _predicate(kind: str, form: str, depth: str) -> str:
 def _core(kind: str, form: str, depth: str) -> str:
     inner = max(int(depth) - 1, 0)
     if kind == "human":
-        return _human_core(form, inner) + (_clausal_core(form, inner) if depth != "0" else "")
+        return _human_core(form, inner) + (_deeper_core(form, inner) if depth != "0" else "")
     if kind == "animal":
         return f"""
             50 VERB.prowl.{form}
@@ -44,26 +43,30 @@ def _human_core(form: str, inner: int) -> str:
         4 VERB.at.{form} PP.at.{inner}
         4 VERB.to.{form} PP.to.{inner}
         3 VERB.for.{form} PP.for.{inner}
-        4 VERB.give.{form} OBJECT.human.0 NP.thing.sg.{inner}
-        2 VERB.give.{form} OBJECT.human.0 NP.text.sg.{inner}
-        3 VERB.give.{form} OBJECT.thing.{inner} PP.to.0
-        2 VERB.give.{form} NP.text.sg.{inner} PP.to.0
-        5 VERB.put.{form} OBJECT.thing.{inner} PP.loc.{inner}
+        4 VERB.give.{form} RECIPIENT NP.thing.sg.{inner}
+        2 VERB.give.{form} RECIPIENT NP.text.sg.{inner}
+        3 VERB.give.{form} OBJECT.thing.{inner} to RECIPIENT
+        2 VERB.give.{form} NP.text.sg.{inner} to RECIPIENT
         {transitive}
         """
 
 
-def _clausal_core(form: str, inner: int) -> str:
+def _recipient() -> str:
+    return "5 me\n 5 him\n 5 her\n 4 them\n 4 us\n 3 you\n 12 NAME\n 12 the NOUN.human.sg"
+
+
+def _deeper_core(form: str, inner: int) -> str:
     return f"""
+        6 VERB.put.{form} OBJECT.thing.{inner} PP.loc.{inner}
         9 VERB.say.{form} that CLAUSE.{inner}
         3 VERB.say.{form} CLAUSE.{inner}
-        4 VERB.tell.{form} OBJECT.human.0 that CLAUSE.{inner}
-        8 VERB.try.{form} to PREDICATE.human.base.{inner}
+        5 VERB.tell.{form} RECIPIENT that CLAUSE.{inner}
+        11 VERB.try.{form} to PREDICATE.human.base.{inner}
         """
 
 
 def _verb(verb_class: str, form: str) -> str:
-    entries = [f"{base}" for base in lexicon.VERBS[verb_class].split()]
+    entries = lexicon.VERBS[verb_class].split()
     if form not in ("ing", "imperative"):
         entries = [*lexicon.STATIVE_VERBS.get(verb_class, "").split(), *entries]
     weights = lexicon.frequencies(entries)
@@ -87,6 +90,7 @@ def _being(kind: str) -> str:
 PREDICATES: dict[str, Callable[..., str]] = {
     "PREDICATE": _predicate,
     "CORE": _core,
+    "RECIPIENT": _recipient,
     "VERB": _verb,
     "STATE": _state,
     "BEING": _being,

@@ -1,6 +1,5 @@
 """The training loop. It reads top to bottom; what a step does is the update's, what it minimises the objective's."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,8 @@ import torch
 from torch import Tensor
 
 from latent.bound import Batch, Objective
-from latent.measures import active_units, encode_split, mutual_information
+from latent.measures import active_units, encode_split, mutual_information, shuffled_gain
+from latent.training.alarms import alarm_line, findings
 from latent.training.console import Reporter
 from latent.training.recipe import TrainConfig
 from latent.training.runs import Run
@@ -17,7 +17,9 @@ from latent.training.seeding import Stream, seed_everything
 from latent.training.state import TrainState
 from latent.training.updates import Batches, Metrics, Update
 
-UNDER_WEIGHT = 0.5  # from this KL weight on, a posterior without active units is called collapsed
+
+class CollapseError(ValueError):
+    """z is not used, and the recipe wants to stop then."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ def train(
 ) -> None:
     """Train from `state.step` to `num_steps`, logging, validating and saving as configured.
 
-    Raises FloatingPointError, naming step and last good checkpoint, when a loss is not finite.
+    Raises FloatingPointError, naming step and last good checkpoint, when a loss is not finite, and CollapseError where
+    `train.on_collapse` is `stop`.
     """
     window: list[Metrics] = []
     since = time.monotonic()
-    was_collapsed = False
+    before = run.last_validation()
     while state.step < num_steps:
         seed_everything(config.seed, Stream.STEP, state.step)
         set_learning_rate(state, config.learning_rate * config.learning_rate_schedule(state.step))
@@ -58,19 +61,18 @@ def train(
             figures = mean_figures(window, run, state.step)
             rate = len(window) * data.units_per_step / max(time.monotonic() - since, 1e-9)
             run.log({"step": state.step, **figures, "rate": round(rate, 1)})
-            reporter.advance(state.step, {**figures, "rate": rate})
             window = []
             since = time.monotonic()
+            if not at_checkpoint:
+                reporter.advance(state.step, {**figures, "rate": rate})
 
         if at_checkpoint:
-            found = validate(state, data.validation)
+            found = validate(state, data.validation) | {"kl_weight": figures["kl_weight"]}
             run.log({"step": state.step, "split": "valid", **found})
-            reporter.advance(state.step, {"active_units": found["active_units"]})
-            is_collapsed = found["active_units"] == 0 and figures["kl_weight"] >= UNDER_WEIGHT
-            if is_collapsed and not was_collapsed:
-                alarm(run, reporter, state.step, figures["kl_weight"])
-            was_collapsed = is_collapsed
+            reporter.advance(state.step, {**figures, "rate": rate, "active_units": found["active_units"]})
             run.save(state, found, config.keep_checkpoints)
+            raise_alarm(run, reporter, state.step, found, before, config.on_collapse)
+            before = found
             since = time.monotonic()
 
 
@@ -107,15 +109,19 @@ def raise_non_finite(run: Run, step: int) -> None:
     )
 
 
-def alarm(run: Run, reporter: Reporter, step: int, kl_weight: float) -> None:
-    """Say once, when it happens, that the posterior has collapsed."""
-    line = (
-        f"step {step}: collapsed: no active unit while the KL weight is {kl_weight:.2g}; try objective.free_bits=0.25, "
-        "a slower objective.kl_weight or more model.word_dropout"
-    )
+def raise_alarm(
+    run: Run, reporter: Reporter, step: int, found: dict[str, float], before: dict[str, float] | None, on_collapse: str
+) -> None:
+    """Say, when it begins, that z is not used. Raises CollapseError where the recipe wants to stop then."""
+    now = findings(found)
+    if not now.keys() - (findings(before) if before else {}).keys():
+        return
+    line = alarm_line(step, now)
     run.log({"step": step, "alarm": line})
     run.say(line)
     reporter.say(line)
+    if on_collapse == "stop":
+        raise CollapseError(f"{line}; the run is in {run.path} (train.on_collapse=stop)")
 
 
 def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
@@ -123,8 +129,10 @@ def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
     with state.accelerator.autocast():
         model = state.accelerator.unwrap_model(state.model)
         split = encode_split(model, batches, state.accelerator.device)
+        # one example alone has no other one's z to be given
+        gain = shuffled_gain(model, batches, split, state.accelerator.device) if len(split) > 1 else None
     found: dict[str, Tensor] = {"elbo": split.elbo, "reconstruction": split.reconstruction, "kl": split.kl}
     figures = {name: value.double().mean().item() for name, value in found.items()}
     figures["mutual_information"] = mutual_information(split.posterior, split.z).value
     figures["active_units"] = active_units(split.posterior.mean.cpu()).count.value
-    return {name: value if math.isfinite(value) else -math.inf for name, value in figures.items()}
+    return figures if gain is None else figures | {"shuffled_gain": gain.value}

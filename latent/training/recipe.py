@@ -30,6 +30,7 @@ class TrainConfig:
     log_steps: PositiveInt = 20
     checkpoint_steps: PositiveInt = 500  # validate and save this often, and at the end
     keep_checkpoints: PositiveInt = 2  # the newest, beside the best by validation ELBO
+    on_collapse: Literal["warn", "stop"] = "warn"  # once the KL weight is up and z is not used
     validation_size: PositiveInt = 2000  # at most so many examples of the validation split during training
 
     def __post_init__(self) -> None:

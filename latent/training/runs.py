@@ -88,6 +88,11 @@ class Run:
             if type(row) is dict:
                 yield row
 
+    def last_validation(self) -> dict[str, float] | None:
+        """The figures of the latest validation, if there has been one."""
+        rows = [row for row in self.metrics() if row.get("split") == "valid"]
+        return rows[-1] if rows else None
+
     def cut_metrics(self, step: int) -> None:
         """Drop the rows after a step, which a resumed training will write again."""
         rows = [json.dumps(row) + "\n" for row in self.metrics() if row.get("step", 0) <= step]

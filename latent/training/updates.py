@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
@@ -34,6 +35,8 @@ class JointUpdate:
         state.optimizer.zero_grad(set_to_none=True)
         state.accelerator.backward(loss.value * batch.weight)
         norm = state.accelerator.clip_grad_norm_(state.model.parameters(), self.max_gradient_norm)
+        if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
+            norm = torch.nan_to_num(norm, nan=0.0, posinf=0.0)
         state.optimizer.step()
         return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}
 

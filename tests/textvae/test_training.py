@@ -16,6 +16,7 @@ from tiny import tiny_recipe, write_corpus
 
 from latent.training import Run, RunError, find_run
 from latent.training.checkpoints import MODEL, OPTIMIZER, STATE
+from latent.training.loop import CollapseError
 from textvae.recipe import TextRecipe, dump_recipe
 from textvae.session import open_trained
 from textvae.training import resume_run, start_run
@@ -194,7 +195,22 @@ def test_a_collapse_is_said_when_it_happens(corpus: Path, tmp_path: Path, capsys
     start_run(tiny_recipe(corpus, recipe="plain"), tmp_path / "run")
     alarms = [row for row in Run(tmp_path / "run").metrics() if "alarm" in row]
     assert len(alarms) == 1
-    assert "collapsed: no active unit" in capsys.readouterr().err
+    assert "no active unit (KL weight 1)" in alarms[0]["alarm"]
+    assert alarms[0]["alarm"] in capsys.readouterr().err
+
+
+def test_a_collapse_stops_the_run_where_the_recipe_wants_it(corpus: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(corpus, "train.on_collapse=stop", recipe="plain")
+    with pytest.raises(CollapseError, match=r"step 10: .*train.on_collapse=stop"):
+        start_run(recipe, tmp_path / "run")
+    assert Run(tmp_path / "run").checkpoint("last")[0].step == 10
+
+
+def test_a_resumed_run_does_not_say_again_what_it_said(corpus: Path, tmp_path: Path) -> None:
+    run = start_run(tiny_recipe(corpus, recipe="plain"), tmp_path / "run")
+    shutil.rmtree(run.path / "checkpoints/step-000030")
+    resume_run(run)
+    assert sum("alarm" in row for row in run.metrics()) == 1
 
 
 def test_a_folder_that_is_not_empty_is_not_overwritten(recipe: TextRecipe, tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Alarms of a training: what the validation says of z, in one line, when it begins to hold."""
+
+import math
+from collections.abc import Mapping
+
+UNDER_WEIGHT = 0.5  # below this KL weight a schedule is still warming up, and z is not yet judged
+LITTLE_INFORMATION = 0.1  # nats of mutual information
+LITTLE_GAIN = 0.05  # nats of shuffled-z gain
+FAR_ABOVE = 4.0  # KL over mutual information, where the KL is at least a nat
+
+ADVICE = {
+    "no active unit": "objective.free_bits=0.25, a slower objective.kl_weight or more model.word_dropout",
+    "z tells the examples not apart": "objective.free_bits=0.25 or a slower objective.kl_weight",
+    "the decoder ignores z": "more model.word_dropout or a smaller decoder",
+    "the posterior is far from the prior and yet says little": "a smaller objective.free_bits or a larger KL weight",
+}
+
+
+def findings(validation: Mapping[str, float]) -> dict[str, str]:
+    """What is wrong, and the figure behind it; nothing while the KL weight is below one half.
+
+    `validation` holds active_units, mutual_information, shuffled_gain, kl and kl_weight, in nats per example.
+    """
+    kl, information = validation["kl"], validation["mutual_information"]
+    gain = validation.get("shuffled_gain", math.inf)  # a split of one example has none
+    if validation["kl_weight"] < UNDER_WEIGHT:
+        return {}
+    checks = {
+        "no active unit": (validation["active_units"] == 0, f"KL weight {validation['kl_weight']:.2g}"),
+        "z tells the examples not apart": (information < LITTLE_INFORMATION, f"MI {information:.2f}"),
+        "the decoder ignores z": (
+            gain < LITTLE_GAIN,
+            f"shuffled-z gain {gain:.2f}",
+        ),
+        "the posterior is far from the prior and yet says little": (
+            kl > max(1.0, FAR_ABOVE * information),
+            f"KL {kl:.2f}, MI {information:.2f}",
+        ),
+    }
+    return {name: figure for name, (holds, figure) in checks.items() if holds}
+
+
+def alarm_line(step: int, found: Mapping[str, str]) -> str:
+    """One line for what is wrong, with what to try."""
+    what = ", ".join(f"{name} ({figure})" for name, figure in found.items())
+    return f"step {step}: {what}; try {ADVICE[next(iter(found))]}"

@@ -1,0 +1,30 @@
+"""Alarms by the figures that raise them."""
+
+import pytest
+
+from latent.training.alarms import ADVICE, alarm_line, findings
+
+WELL = {"active_units": 12.0, "mutual_information": 4.0, "shuffled_gain": 5.0, "kl": 6.0, "kl_weight": 1.0}
+
+
+def test_nothing_is_wrong_with_a_used_z_nor_during_the_warm_up() -> None:
+    assert findings(WELL) == {}
+    collapsed = {**WELL, "active_units": 0.0, "mutual_information": 0.0, "shuffled_gain": 0.0, "kl": 0.0}
+    assert findings({**collapsed, "kl_weight": 0.49}) == {}
+    assert len(findings({**collapsed, "kl_weight": 0.5})) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"active_units": 0.0}, "no active unit"),
+        ({"mutual_information": 0.09, "kl": 0.2}, "z tells the examples not apart"),
+        ({"shuffled_gain": 0.04}, "the decoder ignores z"),
+        ({"mutual_information": 1.0, "kl": 4.1}, "the posterior is far from the prior and yet says little"),
+    ],
+)
+def test_each_figure_raises_its_own_alarm(change: dict[str, float], name: str) -> None:
+    found = findings({**WELL, **change})
+    assert list(found) == [name]
+    assert ADVICE[name] in alarm_line(70, found)
+    assert alarm_line(70, found).startswith("step 70: ")
