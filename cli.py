@@ -5,58 +5,28 @@ Whatever imports torch is imported inside the commands, so that `textvae --help`
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from textvae.options import (
+    CHECKPOINT,
+    JSON,
+    RECIPE,
+    RUN,
+    SAMPLES,
+    SEED,
+    SET,
+    chosen_decoding,
+    generation_options,
+    recipe_names,
+    run_names,
+)
+
 if TYPE_CHECKING:
-    from textvae.decoding import Decoding
     from textvae.session import Trained
-
-SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
-SEED = click.option("--seed", default=0, show_default=True, help="Seed of the random numbers.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
-CHECKPOINT = click.option("--checkpoint", default="best", show_default=True, help="best, last or step-000500.")
-
-
-def generation_options(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The options of every verb that decodes."""
-    temperature, share = click.FloatRange(min=1e-6, max=1e3), click.FloatRange(0, 1, min_open=True)
-    options = (
-        click.option(
-            "--decoding", type=click.Choice(["greedy", "sampling", "beam"]), default=default, show_default=True
-        ),
-        click.option("--temperature", type=temperature, default=1.0, show_default=True, help="Of sampling."),
-        click.option("--top-k", type=click.IntRange(min=0), default=0, help="Sample from the k likeliest; 0: all."),
-        click.option("--top-p", type=share, default=1.0, show_default=True, help="Sample from the nucleus of mass p."),
-        click.option("--beam-size", type=click.IntRange(min=1), default=5, show_default=True),
-        CHECKPOINT,
-        SEED,
-        JSON,
-    )
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def chosen_decoding(decoding: str, temperature: float, top_k: int, top_p: float, beam_size: int) -> "Decoding":
-    """The strategy that the options name."""
-    from latent.training import Schema
-    from textvae.decoding import Decoding
-
-    settings: dict[str, dict[str, Any]] = {
-        "greedy": {},
-        "sampling": {"temperature": temperature, "top_k": top_k, "top_p": top_p},
-        "beam": {"size": beam_size},
-    }
-    schema: Schema[Decoding] = Schema(Decoding)
-    return schema.validate({"kind": decoding, **settings[decoding]}, f"--decoding {decoding}")
 
 
 def opened(run: str, checkpoint: str = "best") -> "Trained":
@@ -77,14 +47,12 @@ def show_result(as_json: bool, value: Any, lines: Sequence[str]) -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="textvae")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; before the verb.")
+def cli(debug: bool) -> None:
     """Train sentence VAEs, see whether z is used, sample, reconstruct, interpolate.
 
     A recipe or run may be named by the unique beginning of its name; RUN may also be a path or `latest`.
     """
-    context.obj = debug
 
 
 @cli.command()
@@ -109,7 +77,7 @@ def recipes(as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("recipe")
+@RECIPE
 @SET
 def show(recipe: str, overrides: tuple[str, ...]) -> None:
     """Print a recipe fully resolved, every default written out."""
@@ -119,7 +87,7 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("recipe", required=False)
+@click.argument("recipe", required=False, shell_complete=recipe_names)
 @SET
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/RECIPE/TIME_sSEED.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
@@ -147,28 +115,67 @@ def train(recipe: str | None, overrides: tuple[str, ...], out: Path | None, resu
 
 
 @cli.command()
-@click.argument("run")
+@RUN
 @click.option("--split", default="test", show_default=True, help="train, valid or test.")
-@click.option("--samples", default=100, show_default=True, help="Importance samples for each sentence.")
+@click.option("--samples", type=SAMPLES, default=100, show_default=True, help="Importance samples of each sentence.")
+@click.option("--half-width", type=float, help="Stop drawing where the NLL is known within so many nats.")
 @click.option("--limit", type=click.IntRange(min=2), help="Measure so many sentences of the split, chosen by seed.")
+@click.option(
+    "--full", is_flag=True, help="Also samples of the prior against the corpus, and interpolation smoothness."
+)
 @CHECKPOINT
 @SEED
 @JSON
-def measure(run: str, split: str, samples: int, limit: int | None, checkpoint: str, seed: int, as_json: bool) -> None:
+def measure(
+    run: str,
+    split: str,
+    samples: int,
+    half_width: float | None,
+    limit: int | None,
+    full: bool,
+    checkpoint: str,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Measure a RUN: bound, KL, mutual information, active units, perplexity, use of z, with intervals."""
     from textvae.measuring import measure as measure_run
     from textvae.measuring import save_measures
-    from textvae.tables import measures_table, table_lines
+    from textvae.tables import measured_lines
 
     trained = opened(run, checkpoint)
-    found = measure_run(trained, split, samples, limit, seed)
+    found = measure_run(trained, split, samples, limit, seed, half_width=half_width, by_decoding=full)
+    show_result(as_json, found.figures.as_dict(), measured_lines(trained.run.name, found.figures))
     save_measures(trained.run, found)
-    show_result(as_json, found.figures.as_dict(), table_lines(measures_table({trained.run.name: found.figures})))
 
 
 @cli.command()
-@click.argument("run")
-@click.option("-n", "num_samples", type=click.IntRange(min=1), default=10, show_default=True)
+@click.argument("runs", nargs=-1, required=True, shell_complete=run_names)
+@click.option("--split", default="test", show_default=True, help="train, valid or test.")
+@click.option("--samples", type=SAMPLES, help="Measure again where K, the importance samples, is another.")
+@click.option("--limit", type=click.IntRange(min=2), help="Measure again where the number of sentences is another.")
+@click.option("--seed", type=click.IntRange(min=0), help="Measure again where the seed of the measuring is another.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a report there: one page, nothing beside it.")
+@click.option("--csv", is_flag=True, help="Print CSV instead of tables; --json goes before it.")
+@JSON
+def compare(runs: tuple[str, ...], html: Path | None, csv: bool, as_json: bool, **asked: Any) -> None:
+    """Put RUNS side by side: paired differences from the first, seeds pooled, what may not be compared."""
+    from latent.training import find_run
+    from textvae.comparison_report import run_comparison
+    from textvae.comparison_tables import as_dict, comparison_lines, csv_text
+
+    found = run_comparison(
+        [find_run(run) for run in runs],
+        num_samples=asked.pop("samples"),
+        report=html,
+        say=lambda line: click.echo(line, err=True),
+        **asked,
+    )
+    show_result(as_json, as_dict(found), [csv_text(found).rstrip("\n")] if csv else comparison_lines(found))
+
+
+@cli.command()
+@RUN
+@click.option("-n", "num_samples", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
 @generation_options("sampling")
 def sample(run: str, num_samples: int, checkpoint: str, seed: int, as_json: bool, **decoding: Any) -> None:
     """Print sentences from the prior."""
@@ -179,7 +186,7 @@ def sample(run: str, num_samples: int, checkpoint: str, seed: int, as_json: bool
 
 
 @cli.command()
-@click.argument("run")
+@RUN
 @click.argument("texts", nargs=-1)
 @click.option("--file", type=click.Path(path_type=Path), help="Take the lines of a file instead.")
 @click.option("--from-sample", is_flag=True, help="Decode a draw of the posterior instead of its mean.")
@@ -188,10 +195,10 @@ def reconstruct(run: str, texts: tuple[str, ...], file: Path | None, from_sample
     """Encode each of TEXTS and decode it again."""
     if bool(texts) == (file is not None):
         raise click.UsageError("give sentences, or --file FILE")
-    from textvae.generation import read_lines
+    from corpora import read_sentences
     from textvae.generation import reconstruct as reconstruct_texts
 
-    given = read_lines(file) if file else list(texts)
+    given = read_sentences(file).sentences if file else list(texts)
     checkpoint, seed, as_json = (options.pop(name) for name in ("checkpoint", "seed", "as_json"))
     trained = opened(run, checkpoint)
     found = reconstruct_texts(trained, given, chosen_decoding(**options), seed=seed, from_sample=from_sample)
@@ -201,10 +208,10 @@ def reconstruct(run: str, texts: tuple[str, ...], file: Path | None, from_sample
 
 
 @cli.command()
-@click.argument("run")
+@RUN
 @click.argument("first")
 @click.argument("last")
-@click.option("--steps", type=click.IntRange(min=2), default=7, show_default=True, help="Points, ends included.")
+@click.option("--steps", type=click.IntRange(2, 10_000), default=7, show_default=True, help="Points, ends included.")
 @click.option("--path", type=click.Choice(["linear", "slerp"]), default="linear", show_default=True)
 @generation_options("greedy")
 def interpolate(run: str, first: str, last: str, steps: int, path: str, **options: Any) -> None:
@@ -222,15 +229,16 @@ def interpolate(run: str, first: str, last: str, steps: int, path: str, **option
 
 
 @cli.command()
-@click.argument("run")
+@RUN
 @click.option("--file", required=True, type=click.Path(path_type=Path), help="UTF-8, one sentence a line.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The Parquet file to write.")
 @CHECKPOINT
 def encode(run: str, file: Path, out: Path, checkpoint: str) -> None:
-    """Write the posterior of each line of a file to Parquet: text, mean, standard deviation."""
+    """Write the posterior of each line of a file to Parquet: line, text, mean, standard deviation."""
     from textvae.generation import encode_file
 
-    click.echo(f"{encode_file(opened(run, checkpoint), file, out):,} sentences → {out}")
+    texts = encode_file(opened(run, checkpoint), file, out)
+    click.echo(f"{len(texts.sentences):,} sentences, {texts.num_empty:,} empty lines skipped → {out}")
 
 
 @cli.group()
@@ -239,7 +247,7 @@ def corpus() -> None:
 
 
 @corpus.command()
-@click.argument("recipe")
+@RECIPE
 @SET
 @JSON
 def stats(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
@@ -253,7 +261,7 @@ def stats(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @corpus.command()
-@click.argument("recipe")
+@RECIPE
 @SET
 def prepare(recipe: str, overrides: tuple[str, ...]) -> None:
     """Tokenise a RECIPE's corpus into the cache, so that training starts at once."""
@@ -279,10 +287,11 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        shown = str(error).strip().splitlines() or [type(error).__name__]
+        click.echo("error: " + "\n".join(shown[:2]), err=True)
         sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -70,7 +70,7 @@ def main() -> None:
         run = trained_run(name, given.data, given.out, given.overrides)
         seconds = {"train": time.monotonic() - start}
         start = time.monotonic()
-        found = measure(open_trained(run), num_samples=given.samples, limit=given.limit)
+        found = measure(open_trained(run), "test", given.samples, given.limit, 0)
         seconds["measure"] = time.monotonic() - start
         save_measures(run, found)
         print(json.dumps({"case": name, "seconds": seconds}), flush=True)

@@ -2,7 +2,7 @@
 
 from corpora.batches import TokenBatches, evaluation_batches
 from corpora.bbe import Bbe
-from corpora.files import Files
+from corpora.files import Files, read_sentences
 from corpora.grammar import Grammar
 from corpora.hub import Hub
 from corpora.load import Corpus, Counts, Splits, load_splits
@@ -31,4 +31,5 @@ __all__ = [
     "encode_sentences",
     "evaluation_batches",
     "load_splits",
+    "read_sentences",
 ]

@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,6 +49,9 @@ class Bbe:
     def resolved(self) -> "Bbe":
         """The same corpus wherever it is asked for."""
         return self
+
+    def log_probs(self, texts: Sequence[str]) -> None:
+        """What log p(x) truly is: unknown for a text that somebody wrote."""
 
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: lower case, marks as tokens."""

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,9 @@ class Files:
     def resolved(self) -> "Files":
         """The same corpus from any folder: with an absolute path."""
         return replace(self, path=self.path.expanduser().absolute())
+
+    def log_probs(self, texts: Sequence[str]) -> None:
+        """What log p(x) truly is: unknown for a text that somebody wrote."""
 
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: single blanks."""
@@ -75,19 +79,27 @@ class Files:
         return found
 
 
+def read_sentences(path: Path) -> Texts:
+    """The sentences of one file, plain or `.gz`, with the number of each one's line.
+
+    Raises ValueError, naming file, line and remedy, for what is no such text.
+    """
+    return collect(str(path), _read_lines(path))
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: there is no such file or folder; set corpus.path to your text") from error
+        raise ValueError(f"{path}: there is no such file or folder; give the path of your text") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _read_texts(path: Path, labelled: bool) -> Texts:
-    lines = _read_lines(path)
     if not labelled:
-        return collect(str(path), lines)
+        return read_sentences(path)
+    lines = _read_lines(path)
     labels, sentences = [], []
     for number, line in enumerate(lines, start=1):
         label, tab, sentence = line.partition("\t")

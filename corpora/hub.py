@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,9 @@ class Hub:
         """The same corpus from any folder: with an absolute path where `name` is a folder."""
         folder = Path(self.name).expanduser()
         return replace(self, name=str(folder.absolute())) if folder.is_dir() else self
+
+    def log_probs(self, texts: Sequence[str]) -> None:
+        """What log p(x) truly is: unknown for a text that somebody wrote."""
 
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: single blanks."""
@@ -109,6 +113,9 @@ class Hub:
         import datasets  # takes a second or two, which other corpora need not pay
         from huggingface_hub.errors import HfHubHTTPError
 
+        # what went wrong is said below, once; the hub's own retries would fill the screen
+        for name in ("huggingface_hub", "datasets"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         folder = Path(self.name).expanduser()
         try:
             if (folder / "dataset_dict.json").exists():

@@ -49,6 +49,17 @@ class TextBatch:
             labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
         )
 
+    def take(self, rows: Int64[Tensor, " M"]) -> "TextBatch":
+        """The sentences at the given rows, in their order, padded as before."""
+        return replace(
+            self,
+            tokens=self.tokens[rows],
+            lengths=self.lengths[rows],
+            indices=self.indices[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            weight=self.weight * len(rows) / max(1, len(self)),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sentences:

@@ -28,11 +28,7 @@ class TokenizerConfig:
 
     kind: TokenizerKind = "word"
     vocabulary_size: Annotated[int, Field(ge=3)] = 10_000
-    min_count: PositiveInt = 1  # a word seen fewer times in the training split is <unk>; for kind word only
-
-    def __post_init__(self) -> None:
-        if self.kind != "word" and self.min_count > 1:
-            raise ValueError(f"min_count is for kind word; with kind {self.kind} set min_count to 1")
+    min_count: PositiveInt = 1  # of kind word: seen fewer times in the training split, a word is <unk>
 
 
 class Tokenizer:

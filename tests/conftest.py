@@ -1,6 +1,7 @@
 """Shapes and types are checked at run time in every test; caches and runs stay in temporary folders."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     root = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("TEXTVAE_CACHE", str(root / "cache"))
-    monkeypatch.setenv("TEXTVAE_RUNS", str(root / "runs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEXTVAE_CACHE", str(root / "cache"))
+        patch.setenv("TEXTVAE_RUNS", str(root / "runs"))
+        yield
 
 
 @pytest.fixture(scope="session")

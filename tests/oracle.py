@@ -27,6 +27,9 @@ class VectorBatch:
     def to(self, device: torch.device) -> "VectorBatch":
         return replace(self, x=self.x.to(device), indices=self.indices.to(device))
 
+    def take(self, rows: Tensor) -> "VectorBatch":
+        return VectorBatch(self.x[rows], self.indices[rows], self.weight * len(rows) / max(1, len(self)))
+
 
 class LinearGaussian(LatentModel[VectorBatch]):
     """The model with the posterior of the right mean and a scale `slack` times the best diagonal one."""
@@ -63,8 +66,28 @@ class LinearGaussian(LatentModel[VectorBatch]):
         return MultivariateNormal(self.b, covariance.detach())
 
     def mutual_information(self) -> float:
-        """Exact I(x; z) under p, equal to I_q where q is exact: ½ ln det M."""
-        return 0.5 * torch.logdet(self.precision).item()
+        """Exact I_q(x; z) of orthogonal W: ½ Σ log(aggregated variance / posterior variance)."""
+        return 0.5 * (self.aggregated_variance / self.posterior_variance).log().sum().item()
+
+    def marginal_kl(self) -> float:
+        """Exact KL(q_agg || p) of orthogonal W; q_agg is normal."""
+        variance = self.aggregated_variance
+        return 0.5 * (variance - variance.log() - 1).sum().item()
+
+    def gain_over(self, other_variance: Tensor) -> float:
+        """Exact E log p(x|z) − log p(x|z') of orthogonal W, where z' ~ N(0, other_variance) knows nothing of x."""
+        strengths = self.w.square().sum(0)
+        own = (strengths * (self.posterior_variance - 1 / self.precision.diagonal())).sum() + len(self.w) * self.s**2
+        other = strengths.sum() + len(self.w) * self.s**2 + (strengths * other_variance).sum()
+        return ((other - own) / (2 * self.s**2)).item()
+
+    @property
+    def posterior_variance(self) -> Tensor:
+        return self.slack**2 / self.precision.diagonal()
+
+    @property
+    def aggregated_variance(self) -> Tensor:
+        return 1 - 1 / self.precision.diagonal() + self.posterior_variance
 
     def draw(self, num_examples: int, seed: int = 0) -> VectorBatch:
         with torch.random.fork_rng():

@@ -80,10 +80,7 @@ class LstmDecoder(nn.Module):
         tie_weights: bool,
     ) -> None:
         super().__init__()
-        if tie_weights and embedding_size != hidden_size:
-            raise ValueError(
-                f"model.tie_weights needs model.embedding_size ({embedding_size}) = model.hidden_size ({hidden_size})"
-            )
+        assert not tie_weights or embedding_size == hidden_size
         self.embedding = nn.Embedding(num_ids, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.initial_cell = nn.Linear(latent_size, hidden_size)
@@ -96,11 +93,23 @@ class LstmDecoder(nn.Module):
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
     ) -> Float[Tensor, " N"]:
         """log p(x|z) in nats: the sum over the words and `</s>`, which `mask` marks among `tokens[:, 1:]`."""
-        state = self.start(z)
-        outputs = self._run(self._with_dropped_words(tokens[:, :-1]), state)[0]
-        log_prob = self.output.log_prob(self.dropout_out(outputs[mask]), tokens[:, 1:][mask])
+        log_prob = self._scored_log_prob(z, tokens, mask)
         row = torch.arange(len(z), device=z.device).repeat_interleave(mask.sum(1))
         return log_prob.new_zeros(len(z)).index_add(0, row, log_prob)
+
+    def token_log_likelihood(
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+    ) -> Float[Tensor, "N T-1"]:
+        """log p(x_t | x_<t, z) in nats at each position that `mask` marks, 0 elsewhere: what `log_likelihood` sums."""
+        log_prob = self._scored_log_prob(z, tokens, mask)
+        return log_prob.new_zeros(mask.shape).masked_scatter(mask, log_prob)
+
+    def _scored_log_prob(
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+    ) -> Float[Tensor, " M"]:
+        """log p of the marked tokens, one sentence after the other."""
+        outputs = self._run(self._with_dropped_words(tokens[:, :-1]), self.start(z))[0]
+        return self.output.log_prob(self.dropout_out(outputs[mask]), tokens[:, 1:][mask])
 
     def start(self, z: Float[Tensor, "N Z"]) -> LstmState:
         """The state before the first word."""

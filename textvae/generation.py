@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -11,9 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from corpora import Sentences, evaluation_batches
+from corpora import UNK, Sentences, evaluation_batches, read_sentences
+from corpora.texts import Texts
 from latent.distributions import concatenate, take
 from latent.measures.split import evaluating, restore_order
+from latent.training.files import write_atomically
 from textvae.decoding import Decoding
 from textvae.interpolation import PATHS, mark_repeats, positions
 from textvae.reconstruction import texts_of
@@ -32,9 +35,10 @@ class Step:
 
 
 def sample(trained: Trained, num_samples: int, decoding: Decoding, seed: int = 0) -> list[str]:
-    """Sentences from the prior: z ~ N(0, I), then words from p(x|z)."""
+    """Sentences from the model's own prior: z ~ p(z), then words from p(x|z)."""
+    nothing = trained.encoded([""] * num_samples).batch(np.arange(num_samples)).to(trained.device)
     with evaluating(trained.model, seed):
-        z = torch.randn(num_samples, trained.model.latent_size).to(trained.device)
+        z = trained.model.prior(nothing).sample()
     return decode_texts(trained, z, decoding, seed)
 
 
@@ -82,29 +86,26 @@ def posterior_of(trained: Trained, sentences: Sentences) -> Distribution:
     return take(concatenate(*parts), restore_order(batches).to(trained.device))
 
 
-def encode_file(trained: Trained, source: Path, target: Path) -> int:
-    """Write each line's posterior to a Parquet file: text, mean and standard deviation. Returns the number of rows."""
-    texts = read_lines(source)
-    q = posterior_of(trained, trained.encode(texts))
+def encode_file(trained: Trained, source: Path, target: Path) -> Texts:
+    """Write each sentence's posterior to a Parquet file: line, text, tokens, unknown words, mean, standard deviation.
+
+    `num_tokens` counts `</s>`; a sentence longer than the run's max_length is encoded as far as that. Returns the
+    sentences. Raises ValueError for a source that is no such text.
+    """
+    texts = read_sentences(source)
+    sentences = trained.encoded(texts.sentences)
+    q = posterior_of(trained, sentences)
     table = pa.table(
-        {"text": texts, "mean": q.mean.cpu().numpy().tolist(), "standard_deviation": q.stddev.cpu().numpy().tolist()}
+        {
+            "line": texts.line_numbers,
+            "text": texts.sentences,
+            "num_tokens": sentences.lengths - 1,
+            "num_unknown": [int((sentences[i] == UNK).sum()) for i in range(len(sentences))],
+            "mean": list(q.mean.cpu().numpy()),
+            "standard_deviation": list(q.stddev.cpu().numpy()),
+        }
     )
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        pq.write_table(table, temporary)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(texts)
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file that are not empty. Raises ValueError naming the file."""
-    try:
-        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    lines = [line for line in lines if line]
-    if not lines:
-        raise ValueError(f"{path}: no sentence in it")
-    return lines
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table, buffer)
+    write_atomically(target, buffer.getvalue().to_pybytes())
+    return texts

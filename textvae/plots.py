@@ -18,6 +18,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 # What curves that lie on each other, as two equal KL weights do, are told apart by.
 DASHES = ("solid", "dashed", "dotted")
 INK = "#010203"  # stands for the page's text colour, which the SVG takes over as `currentColor`
+RASTER_DPI = 200  # of what is drawn in pixels: a map of thousands of points
 MARKED = 30  # curves of at most so many points show them
 
 STYLE: dict[Any, Any] = {
@@ -67,9 +68,7 @@ class Curve:
         return [
             (row["step"], self.sign * row[self.key])
             for row in metrics
-            if (row.get("split") == "valid") == self.is_validation
-            and _has_step(row)
-            and type(row.get(self.key)) in (int, float)
+            if (row.get("split") == "valid") == self.is_validation and _has_step(row) and _is_number(row.get(self.key))
         ]
 
 
@@ -117,9 +116,9 @@ def draw_curve(curve: Curve, logs: Sequence[Sequence[dict[str, Any]]]) -> str:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if not finite:
-            _say(axes, "no finite value in the log")
+            say_instead(axes, "no finite value in the log")
 
-    return _svg(curve.title, draw)
+    return draw_svg(curve.title, draw)
 
 
 def draw_kl_per_dimension(values: Sequence[float], number: int, top: float) -> str:
@@ -137,33 +136,38 @@ def draw_kl_per_dimension(values: Sequence[float], number: int, top: float) -> s
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if not bars:
-            _say(axes, "no KL per dimension")
+            say_instead(axes, "no KL per dimension")
 
-    return _svg(f"KL per latent dimension, nats, run {number + 1}", draw)
+    return draw_svg(f"KL per latent dimension, nats, run {number + 1}", draw)
 
 
 def _has_step(row: dict[str, Any]) -> bool:
-    return type(row.get("step")) is int
+    return type(row.get("step")) is int and _is_number(row["step"])
+
+
+def _is_number(value: object) -> bool:
+    """A float, or an integer that a float can stand for: a log may be anybody's."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**53)
 
 
 def _transposed(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _say(axes: Axes, text: str) -> None:
+def say_instead(axes: Axes, text: str) -> None:
     """Write in the middle of a picture that shows nothing else."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", alpha=0.6)
     axes.set_yticks([])
 
 
-def _svg(label: str, draw: Callable[[Axes], None]) -> str:
-    """Draw, and make the picture fit to stand in a page beside others."""
+def draw_svg(label: str, draw: Callable[[Axes], None], size: tuple[float, float] = (3.6, 2.2)) -> str:
+    """Draw, and make the picture fit to stand in a page beside others. `size` is in inches of 9-point text."""
     written = io.StringIO()
     # The salt makes the ids the same in every writing and, being the label, different from those of the other figures.
     with matplotlib.style.context({**STYLE, "svg.hashsalt": label}, after_reset=True):
-        figure = Figure(figsize=(3.6, 2.2), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())
-        figure.savefig(written, format="svg", metadata=NO_METADATA)
+        figure.savefig(written, format="svg", metadata=NO_METADATA, dpi=RASTER_DPI)
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to groups, and every figure calls them the same

@@ -4,20 +4,22 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from latent.training import Run
+from latent.training import ConfigError
 from latent.training.runs import new_run_path, runs_root
-from textvae.decoding import Greedy, Sampling
-from textvae.generation import interpolate, reconstruct, sample
+from textvae.comparison import compare_measured
+from textvae.comparison_tables import comparison_lines
 from textvae.measuring import measure, save_measures
+from textvae.pooling import MeasuredRun
 from textvae.recipe import find_recipe, load_recipe
-from textvae.report import RunReport, write_report
+from textvae.report import write_report
+from textvae.run_report import RunReport, describe_run
 from textvae.session import open_trained
-from textvae.tables import measures_table, table_lines
 from textvae.training import start_run
 
 RECIPES = ("quickstart-plain", "quickstart-cured")
 NUM_SAMPLES = 50  # importance samples: enough to see the difference, and soon done
 LIMIT = 1000  # test sentences
+SEED = 0
 ENDS = ("and he went up to the town .", "the children of israel did evil in the eyes of the lord .")
 SENTENCES = (
     "and god said , let there be light .",
@@ -27,35 +29,34 @@ SENTENCES = (
 
 
 def run_quickstart(report: Path, overrides: Iterable[str], say: Callable[[str], None]) -> None:
-    """Train both recipes, measure them, print them side by side and write the report."""
+    """Train both recipes, measure them, print them side by side and write the report.
+
+    Raises ConfigError, before anything is trained, for a report that cannot be written and for another corpus.
+    """
+    overrides = tuple(overrides)
+    if report.is_dir() or not report.absolute().parent.is_dir():
+        raise ConfigError(f"--out {report}: a file in a folder that exists is needed")
+    if any(override.partition("=")[0].partition(".")[0] == "corpus" for override in overrides):
+        raise ConfigError("quickstart is on the embedded corpus; for your own text: textvae train lstm --set corpus.…")
     recipes = {name: load_recipe(find_recipe(name), overrides) for name in RECIPES}
+    measured: list[MeasuredRun] = []
     shown: list[RunReport] = []
     for name, recipe in recipes.items():
         start = time.monotonic()
         run = start_run(recipe, new_run_path(name, recipe.train.seed, runs_root()))
-        shown.append(_show(name, run, time.monotonic() - start))
-    say("\n".join(table_lines(measures_table({one.name: one.measures for one in shown}))))
+        seconds = time.monotonic() - start
+        trained = open_trained(run)
+        found = measure(trained, "test", NUM_SAMPLES, LIMIT, SEED)
+        save_measures(run, found)
+        measured.append(MeasuredRun(name, run, trained.recipe, found))
+        shown.append(describe_run(trained, name, found.figures, SENTENCES, ENDS, seconds))
+    comparison = compare_measured(measured)
+    say("\n".join(comparison_lines(comparison)))
     for one in shown:
         _print_sentences(one, say)
     notes = (f"Recipes {' and '.join(RECIPES)} on the Bible in Basic English; {NUM_SAMPLES} importance samples.",)
-    write_report(report, "Does the sentence VAE use z?", shown, notes)
+    write_report(report, "Does the sentence VAE use z?", shown, comparison, notes)
     say(f'\nreport: {report}\nnext: textvae interpolate latest "{ENDS[0]}" "{ENDS[1]}"')
-
-
-def _show(name: str, run: Run, seconds: float) -> RunReport:
-    """Measure a run and let it speak."""
-    trained = open_trained(run)
-    measured = measure(trained, num_samples=NUM_SAMPLES, limit=LIMIT)
-    save_measures(run, measured)
-    return RunReport(
-        name=name,
-        metrics=tuple(run.metrics()),
-        measures=measured.figures,
-        samples=tuple(sample(trained, 8, Sampling())),
-        reconstructions=tuple(zip(SENTENCES, reconstruct(trained, SENTENCES, Greedy()), strict=True)),
-        interpolation=tuple(interpolate(trained, *ENDS, 7, "linear", Greedy())),
-        seconds=seconds,
-    )
 
 
 def _print_sentences(one: RunReport, say: Callable[[str], None]) -> None:

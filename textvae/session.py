@@ -1,17 +1,19 @@
 """A trained run, opened for use: model, tokenizer, recipe, checkpoint."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from corpora import UNK, Sentences, Splits, Tokenizer, encode_sentences, load_splits
+from corpora import UNK, Corpus, Sentences, Splits, Tokenizer, encode_sentences, load_splits
 from latent.training import Run, RunError
 from latent.training.checkpoints import Checkpoint, load_model
 from textvae.models import LstmVae
 from textvae.recipe import TextRecipe, load_recipe
 
-TOKENIZER = "tokenizer.model"
+TOKENIZER, CORPUS = "tokenizer.model", "corpus.json"
 TOKENS_AT_ONCE = 8192  # padded positions in a batch where no gradient is needed
 
 
@@ -28,17 +30,24 @@ class Trained:
     warnings: tuple[str, ...]
 
     def splits(self) -> Splits:
-        """The run's corpus, encoded with the run's own tokenizer."""
+        """The run's corpus, encoded with the run's own tokenizer.
+
+        Raises RunError where its text is not what the run was trained on.
+        """
+        check_corpus(self.run, self.recipe.corpus)
         return load_splits(self.recipe.corpus, self.tokenizer)
 
+    def encoded(self, texts: Sequence[str]) -> Sentences:
+        """The sentences as the model reads them, written in the form of its corpus first."""
+        corpus = self.recipe.corpus
+        return encode_sentences([corpus.normalise(text) for text in texts], self.tokenizer, corpus.max_length)
+
     def encode(self, texts: Sequence[str]) -> Sentences:
-        """The sentences as the model reads them, written in the form of its corpus first.
+        """The sentences as the model reads them.
 
         Raises ValueError, naming the text, for one that is empty or has no known word.
         """
-        sentences = encode_sentences(
-            [self.recipe.corpus.normalise(text) for text in texts], self.tokenizer, self.recipe.corpus.max_length
-        )
+        sentences = self.encoded(texts)
         for number, text in enumerate(texts):
             words = sentences[number][1:-1]
             if len(words) == 0:
@@ -66,6 +75,22 @@ def open_trained(run: Run, which: str = "best") -> Trained:
     load_model(checkpoint, model)
     warnings = tuple(f"{line}; using {checkpoint.path.name}" for line in damaged)
     return Trained(run, recipe, tokenizer, model.eval(), checkpoint, device, warnings)
+
+
+def describe_corpus(corpus: Corpus) -> bytes:
+    """What stands in a run for its corpus' text: a digest."""
+    digest = hashlib.sha256(corpus.fingerprint().encode()).hexdigest()
+    return (json.dumps({"sha256": digest}) + "\n").encode()
+
+
+def check_corpus(run: Run, corpus: Corpus) -> None:
+    """Raise RunError where the text of the corpus is not what the run was trained on."""
+    path = run.path / CORPUS
+    if not path.is_file() or path.read_bytes() != describe_corpus(corpus):
+        raise RunError(
+            f"{path}: the text of the corpus has changed since the training, so that its splits are others; "
+            "put it back, or train a new run"
+        )
 
 
 def stored_tokenizer(run: Run) -> Tokenizer:

@@ -1,7 +1,7 @@
 """Tables for the terminal and the report: rows of a name and a text for each run."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from latent.measures import Estimate
@@ -42,21 +42,43 @@ def measures_table(measures: Mapping[str, Measures]) -> TextTable:
 MEASURE_ROWS: dict[str, Callable[[Measures], str]] = {
     "verdict": lambda m: m.verdict,
     "NLL (importance weighted)": lambda m: shown(m.nll),
-    "effective sample size": lambda m: shown(m.effective_sample_size, 1),
+    "  at K": lambda m: ", ".join(f"{k}: {nll.value:.2f}" for k, nll in m.nll_ladder.items()),
+    "  would still fall by about": lambda m: _bias(m),
+    "  effective sample size": lambda m: (
+        f"{shown(m.effective_sample_size, 1)} of {m.total_draws / m.num_sentences:.0f}"
+    ),
+    "  above the corpus' own law": lambda m: "unknown law" if m.excess is None else shown(m.excess),
     "PPL": lambda m: shown(m.ppl),
     "T, scored tokens per sentence": lambda m: shown(m.tokens_per_sentence, 3),
     "vocabulary": lambda m: shown(m.vocabulary_size, 0),
+    "bits per character": lambda m: shown(m.bits_per_character, 3),
     "−ELBO": lambda m: shown(Estimate(-m.elbo.value, -m.elbo.high, -m.elbo.low)),
     "reconstruction": lambda m: shown(m.reconstruction),
     "KL": lambda m: shown(m.kl),
+    "  5 %, median, 95 % of sentences": lambda m: ", ".join(
+        f"{m.kl_quantiles[share].value:.2f}" for share in ("0.05", "0.5", "0.95") if share in m.kl_quantiles
+    ),
     "mutual information": lambda m: f"{shown(m.mutual_information)} (at most {m.mutual_information_ceiling:.2f})",
+    "KL of all posteriors together": lambda m: shown(m.marginal_kl),
     "active units": lambda m: f"{shown(m.active_units, 0)} of {len(m.kl_per_dimension)}",
     "  at 0.001, at 0.1": lambda m: f"{m.active_units_at_0_001}, {m.active_units_at_0_1}",
     "shuffled-z gain": lambda m: shown(m.shuffled_gain),
+    "  share on the first 3 positions": lambda m: (
+        "undefined" if m.gain_on_first_positions is None else shown(m.gain_on_first_positions)
+    ),
+    "prior-z gain": lambda m: shown(m.prior_gain),
     "reconstruction BLEU": lambda m: shown(m.bleu, 1),
     "exact matches": lambda m: shown(m.exact_match, 3),
+    "edit distance, 0 to 1": lambda m: shown(m.edit_distance, 3),
     "checkpoint": lambda m: m.checkpoint,
 }
+
+
+def _bias(measures: Measures) -> str:
+    """How far the importance-weighted NLL is from its limit, by its own estimate."""
+    if measures.nll_bias is None:
+        return "unknown: too few draws"
+    return f"{measures.nll_bias:.2f} nats{'' if measures.nll_has_converged else ' (not converged: raise --samples)'}"
 
 
 def table_lines(table: TextTable) -> list[str]:
@@ -67,6 +89,28 @@ def table_lines(table: TextTable) -> list[str]:
         for row in (table.heads, *table.rows)
     ]
     return [table.title, "", head, "─" * (sum(widths) + 2 * len(widths) - 2), *rows]
+
+
+def measured_lines(name: str, measures: Measures) -> list[str]:
+    """A run's figures, the verdict's reasons, what to try, and what was measured by decoding."""
+    lines = [*table_lines(measures_table({name: measures})), "", *measures.verdict_reasons]
+    lines += [f"try: {advice}" for advice in measures.verdict_advice]
+    for title, part in (("samples of the prior", measures.prior_samples), ("interpolation", measures.smoothness)):
+        if part is not None:
+            lines += ["", title, *_nested(asdict(part))]
+    return lines
+
+
+def _nested(values: dict[str, Any], indent: str = "  ") -> list[str]:
+    """The members of nested figures, a line each."""
+    lines: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, dict) and "low" not in value:
+            lines += [f"{indent}{name}", *_nested(value, indent + "  ")]
+        else:
+            text = shown(Estimate(**value), 3) if isinstance(value, dict) else "undefined" if value is None else value
+            lines.append(f"{indent}{name.replace('_', ' ')}: {text}")
+    return lines
 
 
 def corpus_table(statistics: dict[str, Any]) -> TextTable:

@@ -1,7 +1,7 @@
 """Training a sentence VAE: start a run from a recipe, or go on with a run that was stopped."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,39 +26,45 @@ from latent.training.precision import resolve_precision
 from latent.training.seeding import Stream
 from textvae.models import LstmVae
 from textvae.recipe import TextRecipe, dump_recipe, load_recipe
-from textvae.session import TOKENIZER, TOKENS_AT_ONCE, stored_tokenizer
+from textvae.session import CORPUS, TOKENIZER, TOKENS_AT_ONCE, check_corpus, describe_corpus, stored_tokenizer
 
 log = logging.getLogger("textvae")
 
 
 def start_run(recipe: TextRecipe, path: Path) -> Run:
-    """Load the corpus, make the run folder at `path`, train. Nothing is left there if the corpus cannot be read."""
-    recipe = replace(recipe, corpus=recipe.corpus.resolved())
+    """Load the corpus, build the model, make the run folder at `path`, train.
+
+    Nothing is left at `path` if corpus or settings are refused.
+    """
+    precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
+    recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
     splits = load_splits(recipe.corpus)
-    run = Run.create(path, dump_recipe(recipe))
-    run.write(TOKENIZER, splits.tokenizer.to_bytes())
-    _train(run, recipe, splits, is_resumed=False)
+    state = build_state(recipe, len(splits.tokenizer))
+    files = {TOKENIZER: splits.tokenizer.to_bytes(), CORPUS: describe_corpus(recipe.corpus)}
+    run = Run.create(path, dump_recipe(recipe), files)
+    _train(run, recipe, splits, state)
     return run
 
 
 def resume_run(run: Run) -> Run:
     """Go on from the run's last whole checkpoint, or from the start if it was stopped before its first.
 
-    The weights become the same, bit for bit, as those of a run that was never stopped.
+    The weights become the same, bit for bit, as those of a run that was never stopped. Raises RunError where the text
+    of the corpus has changed.
     """
     recipe = load_recipe(run.config_path)
+    check_corpus(run, recipe.corpus)
     splits = load_splits(recipe.corpus, stored_tokenizer(run))
-    _train(run, recipe, splits, is_resumed=True)
+    state = build_state(recipe, len(splits.tokenizer))
+    _restore(run, state)
+    _train(run, recipe, splits, state)
     return run
 
 
-def _train(run: Run, recipe: TextRecipe, splits: Splits, *, is_resumed: bool) -> None:
+def _train(run: Run, recipe: TextRecipe, splits: Splits, state: TrainState) -> None:
     config = recipe.train
     batches = TokenBatches(splits.train, config.tokens_per_batch, config.seed)
     num_steps = config.num_steps(batches.num_batches)
-    state = build_state(recipe, len(splits.tokenizer))
-    if is_resumed:
-        _restore(run, state)
     data = TrainingData(
         batches=batches,
         validation=_validation_batches(splits, config),
@@ -66,7 +72,9 @@ def _train(run: Run, recipe: TextRecipe, splits: Splits, *, is_resumed: bool) ->
         units_per_step=splits.train.num_scored_tokens / batches.num_batches,
     )
     with open_reporter(run.name, num_steps, state.step, data.unit) as reporter:
-        _describe(run, reporter.say, recipe, splits, batches, state)
+        for line in _description(run, recipe, splits, batches, state, num_steps):
+            run.say(line)
+            reporter.say(line)
         with _says_how_to_go_on(run, state):
             train(run, state, data, recipe.objective, recipe.update, config, num_steps, reporter)
     run.say(f"done: {num_steps} steps")
@@ -104,6 +112,10 @@ def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def _restore(run: Run, state: TrainState) -> None:
+    for name, (before, now) in run.changed_environment().items():
+        log.warning(
+            "%s: %s was %s and is %s: the weights will not be the same bit for bit", run.path, name, before, now
+        )
     if not any((run.path / "checkpoints").glob("step-*")):
         run.cut_metrics(0)
         return
@@ -120,26 +132,32 @@ def _validation_batches(splits: Splits, config: TrainConfig) -> list[TextBatch]:
     return list(evaluation_batches(subset, TOKENS_AT_ONCE))
 
 
-def _describe(
-    run: Run, say: Callable[[str], None], recipe: TextRecipe, splits: Splits, batches: TokenBatches, state: TrainState
-) -> None:
-    """Say what is being trained, on what, and what was left out of the corpus."""
+def _description(
+    run: Run, recipe: TextRecipe, splits: Splits, batches: TokenBatches, state: TrainState, num_steps: int
+) -> list[str]:
+    """What is being trained, on what, what was left out of the corpus, and which schedules will not end."""
     num_weights = sum(weight.numel() for weight in state.model.parameters())
-    lines = [
+    schedules = {
+        "objective.kl_weight": recipe.objective.kl_weight,
+        "train.learning_rate_schedule": recipe.train.learning_rate_schedule,
+    }
+    ends = {name: (schedule(num_steps - 1), schedule(10**9)) for name, schedule in schedules.items()}
+    return [
         f"run {run.path}",
         f"corpus {recipe.corpus.kind}: {len(splits.train):,} / {len(splits.valid):,} / {len(splits.test):,} sentences, "
         f"{splits.train.num_scored_tokens:,} training tokens, vocabulary {splits.tokenizer.vocabulary_size:,}, "
         f"{batches.num_batches} batches an epoch, padding {batches.padding:.1%}",
         f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
-        f"precision {resolve_precision(recipe.train.precision)}",
+        f"precision {recipe.train.precision}",
         *(
             f"{name}: {counts.empty:,} empty lines skipped, {counts.cut:,} long sentences cut to max_length"
             for name, counts in splits.counts.items()
             if counts.empty or counts.cut
         ),
+        *(
+            f"{name} is only {last:.2g} at step {num_steps:,}, on its way to {final:.2g}: its steps are not the run's"
+            for name, (last, final) in ends.items()
+            if abs(last - final) > 0.01
+        ),
+        *([f"resumed at step {state.step}"] if state.step else []),
     ]
-    if state.step:
-        lines.append(f"resumed at step {state.step}")
-    for line in lines:
-        run.say(line)
-        say(line)

@@ -1,10 +1,18 @@
-"""The grammar's sentences, clauses and predicates, written as in `phrases`."""
+"""The grammar's sentences, clauses and verb groups, written as in `phrases`."""
 
 from collections.abc import Callable, Mapping
 
-# The weight of each kind of subject, and whether it has verbs of its own besides "be".
-SUBJECTS = {"human": 74, "animal": 10, "thing": 6, "vehicle": 4, "text": 2, "place": 2, "food": 1, "topic": 2}
-ACTIVE = ("human", "animal", "thing", "vehicle")
+SUBJECTS = {  # the weight of each kind of subject
+    "human": 74,
+    "animal": 10,
+    "thing": 6,
+    "vehicle": 4,
+    "text": 2,
+    "place": 2,
+    "food": 1,
+    "topic": 2,
+}
+ACTIVE = ("human", "animal", "thing", "vehicle")  # kinds of subject that have verbs besides "be"
 AGREEMENTS = {"i": 14, "sg": 56, "pl": 30}  # I, the third person singular, all others
 TENSES = {  # tense, aspect, weight, form of the verb
     "present": ("present", "simple", 30, ""),
@@ -17,6 +25,7 @@ TENSES = {  # tense, aspect, weight, form of the verb
 MAY_BE = ("present", "past", "future", "perfect")  # tenses of the copula
 DO = {"present": {"i": "do", "sg": "does", "pl": "do"}, "past": {"i": "did", "sg": "did", "pl": "did"}}
 BE = {"present": {"i": "am", "sg": "is", "pl": "are"}, "past": {"i": "was", "sg": "was", "pl": "were"}}
+BE_AFTER = {"future": "be", "perfect": "been"}  # what stands between the auxiliary of a tense and a state
 HAVE = {"i": "have", "sg": "has", "pl": "have"}
 COPULAR_SHARE = {"human": 0.15, "animal": 0.2, "thing": 0.6, "vehicle": 0.4}  # of clauses; 1 for all others
 AFFIRMATIVE = 0.84
@@ -25,10 +34,10 @@ AFFIRMATIVE = 0.84
 def _root() -> str:
     return """
         46 CLAUSE.2 . | clause_type=statement
-        5 CLAUSE.1 , and CLAUSE.0 . | clause_type=statement
-        4 CLAUSE.1 , but CLAUSE.0 . | clause_type=statement
-        4 CLAUSE.1 because CLAUSE.0 . | clause_type=statement
-        3 CLAUSE.1 when CLAUSE.0 . | clause_type=statement
+        5 CLAUSE.1 , and CLAUSE.0 . | clause_type=statement conjunction=and
+        4 CLAUSE.1 , but CLAUSE.0 . | clause_type=statement conjunction=but
+        4 CLAUSE.1 because CLAUSE.0 . | clause_type=statement conjunction=because
+        3 CLAUSE.1 although CLAUSE.0 . | clause_type=statement conjunction=although
         3 there THERE.1 . | clause_type=statement verb=be aspect=simple
         13 QUESTION.2 ? | clause_type=question
         9 WH ? | clause_type=wh_question
@@ -68,68 +77,64 @@ def _by_tense(category: str, kind: str, agreement: str, depth: str) -> str:
         if kind in ACTIVE or name in MAY_BE:
             symbol = f"{category}.{kind}.{agreement}.{name}.{depth}"
             dated = 0 if depth == "0" else 0.3
-            rules += f"{(1 - dated) * weight} {symbol} | tense={tense} aspect={aspect}\n"
-            if dated:
-                rules += f"{dated * weight} {symbol} TIME.{name} | tense={tense} aspect={aspect}\n"
+            factors = f"tense={tense} aspect={aspect}"
+            rules += f"{weight * (1 - dated)} {symbol} | {factors}\n"
+            rules += f"{weight * dated} {symbol} TIME.{name} | {factors}\n"
     return rules
 
 
 def _finite(kind: str, agreement: str, tense: str, depth: str) -> str:
     """The verb group and what follows: went, did n't go, will go, is going, has gone; is old, has n't been old."""
     share = _copular_share(kind, tense)
-    rules = ""
-    if share < 1:
-        predicate = f"PREDICATE.{kind}.{_form(tense, agreement)}.{depth}"
-        if tense in DO:
-            auxiliary, bare = DO[tense][agreement], f"PREDICATE.{kind}.base.{depth}"
-            often = 0.1 if kind == "human" else 0
-            rules += f"{(1 - share) * AFFIRMATIVE * (1 - often)} {predicate} | polarity=affirmative\n"
-            if often:
-                rules += f"{(1 - share) * AFFIRMATIVE * often} OFTEN {predicate} | polarity=affirmative\n"
-            rules += _negated(1 - share, auxiliary, bare)
-        else:
-            rules += _with_auxiliary(1 - share, _auxiliary(tense, agreement), predicate)
-    if share:
-        auxiliary = _auxiliary(tense, agreement)
-        be = {"future": "be ", "perfect": "been "}.get(tense, "")
-        rules += _with_auxiliary(share, auxiliary, f"{be}STATE.{kind}.{agreement}.{depth}", " verb=be")
-    return rules
+    finite = f"PREDICATE.{kind}.{_form(tense, agreement)}.{depth}"
+    if tense in DO:
+        often = 0.1 if kind == "human" else 0
+        weight = (1 - share) * AFFIRMATIVE
+        rules = f"""
+            {weight * (1 - often)} {finite} | polarity=affirmative
+            {weight * often} OFTEN {finite} | polarity=affirmative
+            """
+        rules += _negated(1 - share, DO[tense][agreement], f"PREDICATE.{kind}.base.{depth}")
+    else:
+        rules = _with_auxiliary(1 - share, _auxiliary(tense, agreement), finite)
+    state = f"{BE_AFTER.get(tense, '')} STATE.{kind}.{agreement}.{depth}"
+    return rules + _with_auxiliary(share, _auxiliary(tense, agreement), state, "verb=be")
 
 
 def _with_auxiliary(weight: float, auxiliary: str, rest: str, factors: str = "") -> str:
-    affirmative = f"{weight * AFFIRMATIVE} {auxiliary} {rest} | polarity=affirmative{factors}\n"
+    affirmative = f"{weight * AFFIRMATIVE} {auxiliary} {rest} | polarity=affirmative {factors}\n"
     return affirmative + _negated(weight, auxiliary, rest, factors)
 
 
 def _negated(weight: float, auxiliary: str, rest: str, factors: str = "") -> str:
     contracted = 0 if auxiliary == "am" else 0.7
     weight *= 1 - AFFIRMATIVE
-    rules = f"{weight * (1 - contracted)} {auxiliary} not {rest} | polarity=negative{factors}\n"
-    if contracted:
-        rules += f"{weight * contracted} {_before_nt(auxiliary)} n't {rest} | polarity=negative{factors}\n"
-    return rules
+    return f"""
+        {weight * (1 - contracted)} {auxiliary} not {rest} | polarity=negative {factors}
+        {weight * contracted} {_before_nt(auxiliary)} n't {rest} | polarity=negative {factors}
+        """
 
 
 def _inverted(kind: str, agreement: str, tense: str, depth: str) -> str:
     """The verb group of a question, around its subject: did n't she go, is she going, has she been old."""
-    subject = f"SUBJECT.{kind}.{agreement}.0"
     share = _copular_share(kind, tense)
-    be = {"future": "be ", "perfect": "been "}.get(tense, "")
-    form = "base" if tense in DO else _form(tense, agreement)
-    options = [
-        (1 - share, DO.get(tense, {}).get(agreement) or _auxiliary(tense, agreement),
-         f"PREDICATE.{kind}.{form}.{depth}", ""),
-        (share, _auxiliary(tense, agreement), f"{be}STATE.{kind}.{agreement}.{depth}", " verb=be"),
-    ]  # fmt: skip
-    rules = ""
-    for weight, auxiliary, rest, factors in options:
-        if weight:
-            negative = 0 if auxiliary == "am" else 0.5 * (1 - AFFIRMATIVE)
-            rules += f"{weight * (1 - negative)} {auxiliary} {subject} {rest} | polarity=affirmative{factors}\n"
-            if negative:
-                before = _before_nt(auxiliary)
-                rules += f"{weight * negative} {before} n't {subject} {rest} | polarity=negative{factors}\n"
-    return rules
+    auxiliary = _auxiliary(tense, agreement)
+    if tense in DO:
+        predicate = _asking(1 - share, DO[tense][agreement], kind, agreement, f"PREDICATE.{kind}.base.{depth}")
+    else:
+        form = _form(tense, agreement)
+        predicate = _asking(1 - share, auxiliary, kind, agreement, f"PREDICATE.{kind}.{form}.{depth}")
+    state = f"{BE_AFTER.get(tense, '')} STATE.{kind}.{agreement}.{depth}"
+    return predicate + _asking(share, auxiliary, kind, agreement, state, "verb=be")
+
+
+def _asking(weight: float, auxiliary: str, kind: str, agreement: str, rest: str, factors: str = "") -> str:
+    rest = f"SUBJECT.{kind}.{agreement}.0 {rest}"
+    negative = 0 if auxiliary == "am" else 0.5 * (1 - AFFIRMATIVE)
+    return f"""
+        {weight * (1 - negative)} {auxiliary} {rest} | polarity=affirmative {factors}
+        {weight * negative} {_before_nt(auxiliary)} n't {rest} | polarity=negative {factors}
+        """
 
 
 def _copular_share(kind: str, tense: str) -> float:
@@ -176,8 +181,12 @@ def _wh() -> str:
         5 when FRONTED.when
         5 how FRONTED.how
         4 who FRONTED.who
-        3 which NOUN.thing.sg FRONTED.thing
+        3 WHICH FRONTED.thing
         """
+
+
+def _which() -> str:
+    return "1 which NOUN.thing.sg"
 
 
 def _fronted(gap: str) -> str:
@@ -250,6 +259,7 @@ CLAUSES: dict[str, Callable[..., str]] = {
     "INVERTED": _inverted,
     "THERE": _there,
     "WH": _wh,
+    "WHICH": _which,
     "FRONTED": _fronted,
     "GAP": _gap,
     "COMMAND": _command,

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import numpy as np
+from jaxtyping import Float64
 from pydantic import Field, PositiveInt
 
 from corpora.grammar.english import FACTORS, english, factors
@@ -45,6 +47,10 @@ class Grammar:
     def resolved(self) -> "Grammar":
         """The same corpus wherever it is asked for."""
         return self
+
+    def log_probs(self, texts: Sequence[str]) -> Float64[np.ndarray, " N"]:
+        """What log p(x) truly is, in nats: the grammar's own probability of each sentence."""
+        return english().log_probs(texts)
 
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: lower case, marks and contractions as tokens."""

@@ -1,11 +1,11 @@
 """The words of the grammar by class, the most frequent of each class first, and their inflected forms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 # Nouns by what they name; `singular/plural` where the plural is irregular.
 NOUNS = {
-    "human": """man/men woman/women child/children teacher doctor boy girl student farmer nurse king writer driver
-        painter singer lawyer soldier actor artist engineer baker guest lady waiter sailor judge visitor officer
+    "human": """man/men woman/women child/children teacher doctor friend boy girl student farmer nurse king writer
+        driver painter singer lawyer soldier actor artist engineer baker guest lady waiter sailor judge visitor officer
         stranger hunter tailor prince queen""",
     "kin": """friend mother father brother sister teacher son daughter neighbor wife/wives husband uncle aunt cousin
         doctor""",
@@ -18,7 +18,7 @@ NOUNS = {
     "vehicle": """car bus train boat truck taxi bicycle ship plane ferry""",
     "place": """house garden school park market office station hospital library church museum village forest hotel
         restaurant shop castle city kitchen airport theater bakery""",
-    "surface": """table bench hill bridge beach roof sofa shelf desk stage island farm""",
+    "surface": """table bench hill bridge beach roof sofa shelf/shelves desk stage island farm""",
     "topic": """problem plan idea question answer truth mistake secret reason accident game war""",
 }
 MASS_FOODS = "bread soup cheese rice meat butter honey salad chocolate"
@@ -88,7 +88,8 @@ STATIVE_VERBS = {  # no progressive
     "say": "think know believe hope remember fear",
     "try": "want like need love hope prefer",
 }
-_IRREGULAR = """begin began begun; bite bit bitten; break broke broken; bring brought brought; build built built;
+_PAST_AND_PARTICIPLE = """
+    begin began begun; bite bit bitten; break broke broken; bring brought brought; build built built;
     buy bought bought; catch caught caught; come came come; cut cut cut; drink drank drunk; drive drove driven;
     eat ate eaten; fall fell fallen; feed fed fed; fight fought fought; find found found; forget forgot forgotten;
     give gave given; go went gone; hear heard heard; hide hid hidden; keep kept kept; know knew known; leave left left;
@@ -96,9 +97,10 @@ _IRREGULAR = """begin began begun; bite bit bitten; break broke broken; bring br
     run ran run; say said said; see saw seen; sell sold sold; send sent sent; shake shook shaken; show showed shown;
     sing sang sung; sit sat sat; sleep slept slept; speak spoke spoken; stand stood stood; steal stole stolen;
     swim swam swum; take took taken; teach taught taught; tell told told; think thought thought; throw threw thrown;
-    understand understood understood; write wrote written"""
+    understand understood understood; write wrote written
+    """
 IRREGULAR_VERBS = {
-    base: (past, participle) for base, past, participle in (entry.split() for entry in _IRREGULAR.split(";"))
+    base: (past, participle) for base, past, participle in (entry.split() for entry in _PAST_AND_PARTICIPLE.split(";"))
 }
 DOUBLED = "admit begin cut drop forget hug plan prefer put run sit stop swim"  # stopped, sitting
 
@@ -148,9 +150,18 @@ def verb_form(base: str, form: str) -> str:
     return f"{base}d" if base.endswith("e") else f"{_doubled(base)}ed"
 
 
+def rules_of(words: str, factor: str = "") -> Callable[[], str]:
+    """The category of these words alone: a function that gives its rules, as in `phrases`.
+
+    Where a factor is named, each rule says that the word is its value.
+    """
+    weights = frequencies(words.split())
+    return lambda: "\n".join(f"{weight} {w} | {factor and f'{factor}={w}'}" for w, weight in weights.items())
+
+
 def article(word: str) -> str:
     """The indefinite article before a word."""
-    return "an" if word[0] in "aeiou" else "a"
+    return "an" if word.startswith(("a", "e", "i", "o", "u", "honest")) else "a"
 
 
 def add_s(word: str) -> str:

@@ -1,13 +1,13 @@
 """The grammar's phrases around nouns: each function gives the rules of one category of symbols.
 
 A symbol is a category and its features, joined by dots: `NP.human.sg.1` is a noun phrase that names humans, in the
-singular, of depth 1. A phrase holds only phrases of a lower depth, which bounds every sentence. A rule is a line: its
-weight among the rules of its symbol, its right side, and after a bar what it says about the sentence.
+singular, of depth 1. What is embedded in a phrase has a lower depth, which bounds every sentence. A rule is a line: its
+weight among the rules of its symbol (none with 0), its right side, and after a bar what it says about the sentence.
 """
 
 from collections.abc import Callable
 
-from corpora.grammar import lexicon
+import corpora.grammar.lexicon as lexicon
 
 SHARE_PLURAL = {"human": 30, "animal": 35, "food": 40, "place": 10, "surface": 8, "vehicle": 20}  # of 100; others 25
 DETERMINERS = {  # the weights of the, of a or an, and of possessors; of this and others together about 14
@@ -22,22 +22,20 @@ DETERMINERS = {  # the weights of the, of a or an, and of possessors; of this an
     "topic": (44, 16, 10),
 }
 MODIFIERS = {  # what may follow a noun, by its kind
-    "human": "10 PP.loc 5 PP.with 3 PP.having 13 REL",
-    "animal": "15 PP.loc 10 REL",
-    "thing": "16 PP.loc 13 REL",
-    "food": "12 PP.loc 10 REL",
-    "text": "5 PP.loc 15 PP.about 12 REL",
-    "vehicle": "12 PP.loc 10 REL",
-    "place": "10 PP.loc 7 REL",
+    "human": "10 PP.loc 5 PP.with 3 PP.having 24 REL",
+    "animal": "15 PP.loc 18 REL",
+    "thing": "16 PP.loc 24 REL",
+    "food": "12 PP.loc 18 REL",
+    "text": "5 PP.loc 15 PP.about 22 REL",
+    "vehicle": "12 PP.loc 18 REL",
+    "place": "10 PP.loc 14 REL",
     "surface": "14 PP.loc",
-    "topic": "8 PP.about 10 REL",
+    "topic": "8 PP.about 20 REL",
 }
 
 
 def _noun_phrase(kind: str, number: str, depth: str) -> str:
     rules = f"80 SIMPLE.{kind}.{number}\n"
-    if kind == "human" and number == "sg":
-        rules += "16 NAME\n"
     if kind == "human":
         rules += f"12 POSSESSOR NOUN.kin.{number}\n 3 POSSESSOR ADJECTIVE.human NOUN.kin.{number}\n"
     if depth == "0":
@@ -57,7 +55,7 @@ def _simple(kind: str, number: str) -> str:
         {0.65 * possessed} POSSESSOR NOUN.{kind}.{number}
         {0.2 * possessed} POSSESSOR ADJECTIVE.{kind} NOUN.{kind}.{number}
         {0.15 * possessed} OWNER NOUN.{kind}.{number}
-        """ if possessed else ""  # fmt: skip
+        """
     if number == "pl":
         return f"""
             {the} the {noun}
@@ -102,14 +100,14 @@ def _indefinite(kind: str) -> str:
         shares = lexicon.frequencies(words)
         for article in ("a", "an"):
             share = sum(p for word, p in shares.items() if lexicon.article(word) == article)
-            rules += f"{weight * share / sum(shares.values())!r} {article} {symbol}.{article}{rest}\n" if share else ""
+            rules += f"{weight * share / sum(shares.values())} {article} {symbol}.{article}{rest}\n"
     return rules
 
 
 def _noun(kind: str, number: str, article: str = "") -> str:
     words = {s if number == "sg" else p: s for s, p in _nouns(kind)}
     return "\n".join(
-        f"{weight!r} {word} | subject={words[word]}"
+        f"{weight} {word} | subject={words[word]}"
         for word, weight in lexicon.frequencies(list(words)).items()
         if not article or lexicon.article(word) == article
     )
@@ -121,7 +119,7 @@ def _nouns(kind: str) -> list[tuple[str, str]]:
 
 def _adjective(kind: str, article: str = "") -> str:
     weights = lexicon.frequencies(lexicon.ADJECTIVES[kind].split())
-    return "\n".join(f"{w!r} {word}" for word, w in weights.items() if not article or lexicon.article(word) == article)
+    return "\n".join(f"{w} {word}" for word, w in weights.items() if not article or lexicon.article(word) == article)
 
 
 def _subject(kind: str, agreement: str, depth: str) -> str:
@@ -137,7 +135,8 @@ def _subject(kind: str, agreement: str, depth: str) -> str:
             """
     if agreement == "sg":
         return f"""
-            58 {noun} | number=singular
+            46 {noun} | number=singular
+            12 NAME | number=singular
             19 he | subject=he number=singular
             17 she | subject=she number=singular
             3 everyone | subject=everyone number=singular
@@ -157,7 +156,7 @@ def _object(kind: str, depth: str) -> str:
     plural = SHARE_PLURAL.get(kind, 25)
     rules = f"{100 - plural} NP.{kind}.sg.{depth}\n {plural} NP.{kind}.pl.{depth}\n"
     if kind == "human":
-        return rules + "7 me\n 6 him\n 6 her\n 5 them\n 4 us\n 4 you\n 2 everyone\n 2 someone"
+        return rules + "11 NAME\n 7 me\n 6 him\n 6 her\n 5 them\n 4 us\n 4 you\n 2 everyone\n 2 someone"
     if kind == "thing":
         return rules + "5 it\n 3 them\n 2 something"
     if kind == "place":
@@ -183,99 +182,6 @@ def _owner() -> str:
     return "1 the NOUN.human.sg 's"
 
 
-def _prepositional(role: str, depth: str) -> str:
-    return {
-        "loc": f"""
-            40 in OBJECT.place.{depth}
-            14 near OBJECT.place.{depth}
-            5 behind NP.place.sg.{depth}
-            5 outside NP.place.sg.{depth}
-            16 on OBJECT.surface.{depth}
-            5 under NP.surface.sg.{depth}
-            3 between the NOUN.place.sg and the NOUN.place.sg
-            """,
-        "goal": f"""
-            70 to OBJECT.place.{depth}
-            6 into NP.place.sg.{depth}
-            6 across NP.surface.sg.{depth}
-            7 from CITY to CITY
-            """,
-        "with": f"""
-            8 with OBJECT.human.{depth}
-            2 with NP.animal.sg.{depth}
-            2 without OBJECT.human.{depth}
-            """,
-        "having": f"1 with NP.thing.sg.{depth}",
-        "about": f"""
-            5 about NP.topic.sg.{depth}
-            3 about NP.human.sg.{depth}
-            2 about NP.animal.pl.{depth}
-            1 about CITY
-            """,
-        "at": f"1 at OBJECT.human.{depth}",
-        "to": f"1 to OBJECT.human.{depth}",
-        "for": f"1 for OBJECT.human.{depth}",
-    }[role]
-
-
-def _time(tense: str) -> str:
-    return {
-        "present": """
-            6 every day
-            3 every PERIOD
-            2 every PART
-            3 PP.weekday
-            2 PP.season
-            2 in the PART
-            2 at night
-            """,
-        "progressive": "6 now\n 4 today\n 2 at the moment\n 2 again",
-        "past": """
-            9 yesterday
-            5 last PERIOD
-            2 last night
-            4 PP.day
-            3 PP.month
-            2 PP.season
-            3 PP.hour
-            4 NUMBER DURATION ago
-            2 this PART
-            """,
-        "pastprogressive": "4 yesterday\n 3 PP.hour\n 3 that PART\n 2 last night",
-        "future": """
-            9 tomorrow
-            6 next PERIOD
-            4 soon
-            4 PP.day
-            2 PP.month
-            3 PP.hour
-            3 in NUMBER DURATION
-            """,
-        "perfect": "4 today\n 3 recently\n 2 twice\n 2 many times\n 2 before\n 2 this PERIOD\n 2 since DAY",
-    }[tense]
-
-
-def _words(text: str) -> Callable[[], str]:
-    """A class of words that has no features."""
-    return lambda: "\n".join(f"{weight!r} {word}" for word, weight in lexicon.frequencies(text.split()).items())
-
-
-def _name() -> str:
-    names = [*lexicon.MEN.split(), *lexicon.WOMEN.split()]
-    return "\n".join(f"{weight!r} {name} | subject={name}" for name, weight in lexicon.frequencies(names).items())
-
-
-def _pp(role: str, depth: str = "") -> str:
-    fixed = {
-        "day": "1 on DAY",
-        "weekday": "1 on WEEKDAY",
-        "month": "1 in MONTH",
-        "season": "1 in SEASON\n 1 in the SEASON",
-        "hour": "1 at HOUR o'clock",
-    }
-    return fixed[role] if role in fixed else _prepositional(role, depth)
-
-
 PHRASES: dict[str, Callable[..., str]] = {
     "NP": _noun_phrase,
     "SIMPLE": _simple,
@@ -287,21 +193,8 @@ PHRASES: dict[str, Callable[..., str]] = {
     "OBJECT": _object,
     "POSSESSOR": _possessor,
     "OWNER": _owner,
-    "PP": _pp,
-    "TIME": _time,
-    "NAME": _name,
-    "CITY": _words(lexicon.CITIES),
-    "MASS": _words(lexicon.MASS_FOODS),
-    "NUMBER": _words(lexicon.NUMBERS),
-    "HOUR": _words(lexicon.HOURS),
-    "DAY": _words(lexicon.DAYS),
-    "WEEKDAY": _words(lexicon.WEEKDAYS),
-    "MONTH": _words(lexicon.MONTHS),
-    "SEASON": _words(lexicon.SEASONS),
-    "PERIOD": _words(lexicon.PERIODS),
-    "DURATION": _words(lexicon.DURATIONS),
-    "PART": _words(lexicon.PARTS),
-    "MANNER": _words(lexicon.ADVERBS["manner"]),
-    "OFTEN": _words(lexicon.ADVERBS["often"]),
-    "DEGREE": _words(lexicon.ADVERBS["degree"]),
+    "NAME": lexicon.rules_of(f"{lexicon.MEN} {lexicon.WOMEN}", "subject"),
+    "CITY": lexicon.rules_of(lexicon.CITIES),
+    "MASS": lexicon.rules_of(lexicon.MASS_FOODS, "subject"),
+    "NUMBER": lexicon.rules_of(lexicon.NUMBERS),
 }

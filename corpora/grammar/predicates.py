@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from corpora.grammar import lexicon
+import corpora.grammar.lexicon as lexicon
 
 OBJECTS = {"human": 15, "thing": 17, "food": 9, "text": 9, "animal": 5, "vehicle": 5, "topic": 7, "place": 4}
 
@@ -45,8 +45,8 @@ def _human_core(form: str, inner: int) -> str:
         3 VERB.for.{form} PP.for.{inner}
         4 VERB.give.{form} RECIPIENT NP.thing.sg.{inner}
         2 VERB.give.{form} RECIPIENT NP.text.sg.{inner}
-        3 VERB.give.{form} OBJECT.thing.{inner} to RECIPIENT
-        2 VERB.give.{form} NP.text.sg.{inner} to RECIPIENT
+        3 VERB.give.{form} OBJECT.thing.{inner} PP.recipient
+        2 VERB.give.{form} NP.text.sg.{inner} PP.recipient
         {transitive}
         """
 
@@ -58,9 +58,9 @@ def _recipient() -> str:
 def _deeper_core(form: str, inner: int) -> str:
     return f"""
         6 VERB.put.{form} OBJECT.thing.{inner} PP.loc.{inner}
-        9 VERB.say.{form} that CLAUSE.{inner}
-        3 VERB.say.{form} CLAUSE.{inner}
-        5 VERB.tell.{form} RECIPIENT that CLAUSE.{inner}
+        12 VERB.say.{form} that CLAUSE.{inner}
+        4 VERB.say.{form} CLAUSE.{inner}
+        7 VERB.tell.{form} RECIPIENT that CLAUSE.{inner}
         11 VERB.try.{form} to PREDICATE.human.base.{inner}
         """
 
@@ -70,7 +70,7 @@ def _verb(verb_class: str, form: str) -> str:
     if form not in ("ing", "imperative"):
         entries = [*lexicon.STATIVE_VERBS.get(verb_class, "").split(), *entries]
     weights = lexicon.frequencies(entries)
-    return "\n".join(f"{w!r} {lexicon.verb_form(base, form)} | verb={base}" for base, w in weights.items())
+    return "\n".join(f"{w} {lexicon.verb_form(base, form)} | verb={base}" for base, w in weights.items())
 
 
 def _state(kind: str, agreement: str, depth: str) -> str:
@@ -84,7 +84,7 @@ def _state(kind: str, agreement: str, depth: str) -> str:
 
 
 def _being(kind: str) -> str:
-    return "\n".join(f"{w!r} {word}" for word, w in lexicon.frequencies(lexicon.STATES[kind].split()).items())
+    return lexicon.rules_of(lexicon.STATES[kind])()
 
 
 PREDICATES: dict[str, Callable[..., str]] = {

@@ -31,6 +31,9 @@ class Batch(Protocol):
     def to(self: Same, device: torch.device) -> Same:
         """The same batch on another device."""
 
+    def take(self: Same, rows: Int64[Tensor, " M"]) -> Same:
+        """The examples at the given rows, in their order."""
+
 
 BatchT = TypeVar("BatchT", bound=Batch)
 

@@ -1,31 +1,47 @@
 """Measures of a trained model: is the latent variable used, how good is the bound? Each with its interval."""
 
-from latent.measures.collapse import (
-    ActiveUnits,
-    active_units,
-    mutual_information,
-    shuffled_gain,
-)
+from latent.measures.collapse import ActiveUnits, MutualInformation, active_units, marginal_kl, mutual_information
+from latent.measures.gains import ShuffledGain, prior_gain, prior_z, shuffle_cycle, shuffled_gain, shuffled_z
 from latent.measures.importance import ImportanceWeighted, importance_weighted
-from latent.measures.intervals import Estimate, bootstrap_estimate, mean_estimate, ratio_estimate, share_estimate
-from latent.measures.split import SplitTerms, encode_split, evaluating
+from latent.measures.intervals import (
+    Estimate,
+    PerExample,
+    bootstrap_estimate,
+    chain_estimate,
+    mean_estimate,
+    quantile_estimate,
+    ratio_estimate,
+    share_estimate,
+)
+from latent.measures.split import NotFiniteError, SplitTerms, encode_split, evaluating
 from latent.measures.verdict import Verdict, judge
 
 __all__ = [
     "ActiveUnits",
     "Estimate",
     "ImportanceWeighted",
+    "MutualInformation",
+    "NotFiniteError",
+    "PerExample",
+    "ShuffledGain",
     "SplitTerms",
     "Verdict",
     "active_units",
     "bootstrap_estimate",
+    "chain_estimate",
     "encode_split",
     "evaluating",
     "importance_weighted",
     "judge",
+    "marginal_kl",
     "mean_estimate",
     "mutual_information",
+    "prior_gain",
+    "prior_z",
+    "quantile_estimate",
     "ratio_estimate",
     "share_estimate",
+    "shuffle_cycle",
     "shuffled_gain",
+    "shuffled_z",
 ]

@@ -1,24 +1,110 @@
 r"""The importance-weighted bound on log p(x): \(L_K = \mathbb{E} \log \frac1K \sum_k w_k\) (Burda et al. 2016)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.distributions import Distribution
 
 from latent.bound import BatchT, LatentModel
-from latent.measures.split import evaluating, restore_order
+from latent.distributions import take
+from latent.measures.intervals import NORMAL_QUANTILE, Estimate, mean_estimate
+from latent.measures.split import evaluating, require_finite, restore_order
+
+LADDER = (1, 10, 50, 100, 500)
+CONVERGED_NATS = 0.1  # of error that a bound may have and be called converged
+FIRST_DRAWS = 32  # of each example before the adaptive mode may stop; then their number doubles
+SLOWEST = 0.95  # ratio of the gains of two doublings that is believed
+ROUNDING = 1e-6  # nats: a gain that is none
+LEAST_EFFECTIVE = 20.0  # draws, before the adaptive mode believes an example's own standard error
 
 
 @dataclass(frozen=True)
 class ImportanceWeighted:
-    """The importance-weighted NLL of each of N examples, in nats, and the effective sample size behind it."""
+    r"""The importance-weighted NLL of each of N examples, in nats, and what its draws say of its error.
+
+    `nll` is \(-\log \hat p\), \(\hat p = \frac1S \sum_s w_s\) over an example's S draws (`num_draws`). `ladder` maps K
+    to each example's NLL at K draws: the mean over its disjoint blocks of K draws, which has the expectation of one
+    block and a smaller variance; at an example with fewer draws than K, its `nll`. The last rung is `nll`.
+    `halved_nll` and `quartered_nll` are the same at S/2 and S/4 draws.
+    """
 
     nll: Float[Tensor, " N"]
+    halved_nll: Float[Tensor, " N"]
+    quartered_nll: Float[Tensor, " N"]
     effective_sample_size: Float[Tensor, " N"]
-    num_samples: int
+    num_draws: Int64[Tensor, " N"]
+    ladder: dict[int, Float[Tensor, " N"]]
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean NLL; the interval is over examples, and each brings the noise of its own draws into it."""
+        return mean_estimate(self.nll)
+
+    @property
+    def total_draws(self) -> int:
+        """Draws spent on all examples together: how often the decoder has scored an example."""
+        return int(self.num_draws.sum())
+
+    @property
+    def standard_error(self) -> Float[Tensor, " N"]:
+        r"""Of each log p̂ given x, in nats, by the delta method; infinite, since unknown, for a single draw.
+
+        \(\mathrm{sd}(w) / (\bar w \sqrt S) = \sqrt{\tfrac{S}{S-1} (1/\mathrm{ESS} - 1/S)}\) (Kong 1992, "A note on
+        importance sampling using standardized weights"). It cannot exceed 1, whatever the truth, and is too small
+        where a few draws carry the weight: an effective sample size below 20 is not to be believed.
+        """
+        draws = self.num_draws.double()
+        variance = (1 / self.effective_sample_size - 1 / draws).clamp(min=0.0) * draws / (draws - 1)
+        return torch.where(self.num_draws > 1, variance.sqrt(), torch.inf)
+
+    @property
+    def sampling_error(self) -> float:
+        """The standard error of the mean NLL on these very examples: the noise of the draws alone."""
+        return self.standard_error.square().sum().sqrt().item() / len(self.nll)
+
+    @property
+    def doubling_gain(self) -> Estimate:
+        """How far the mean NLL fell from S/2 to S draws, in nats, with its paired interval over examples."""
+        return mean_estimate(self.halved_nll - self.nll)
+
+    @property
+    def bias(self) -> float:
+        r"""An estimate of the bound's bias, mean NLL − true NLL in nats: how far the NLL would still fall.
+
+        Weights of finite variance have \(\log p(x) - L_K = \mathrm{var}(w) / (2 K p(x)^2) + O(K^{-2})\) (Nowozin 2018,
+        "Debiasing evidence approximations"): each doubling of K gains half of the one before, and all that follow gain
+        as much as the last. Weights with a heavy tail fall more slowly, hence the ratio r of the last two gains,
+        between ½ and 0.95, and the geometric series \(\mathrm{gain} \cdot r / (1 - r)\) (Aitken's extrapolation).
+        Infinite, since unknown, with fewer than 4 draws. It is an estimate, not a bound: it cannot see a mode of
+        p(z|x) that no draw has met.
+        """
+        if int(self.num_draws.min()) < 4:
+            return math.inf
+        gain, gain_before = self.doubling_gain.value, (self.quartered_nll - self.halved_nll).mean().item()
+        if gain <= ROUNDING:
+            return 0.0
+        ratio = min(max(gain / max(gain_before, ROUNDING), 0.5), SLOWEST)
+        return gain * ratio / (1 - ratio)
+
+    @property
+    def half_width(self) -> float:
+        """The error of the mean NLL on these very examples, in nats: the bias, and 1.96 sampling errors."""
+        return self.bias + NORMAL_QUANTILE * self.sampling_error
+
+    @property
+    def has_converged(self) -> bool:
+        """Whether bias and noise are at most 0.1 nats together, by estimate, and the last gain clearly less."""
+        return max(self.half_width, self.doubling_gain.high) <= CONVERGED_NATS
+
+    def is_tight(self, half_width: float) -> Bool[Tensor, " N"]:
+        """Which examples' own 95 % interval reaches no farther than `half_width`, on enough effective draws."""
+        enough = self.effective_sample_size >= LEAST_EFFECTIVE
+        return enough & (NORMAL_QUANTILE * self.standard_error <= half_width)
 
 
 def importance_weighted(
@@ -27,38 +113,107 @@ def importance_weighted(
     device: torch.device,
     num_samples: int,
     *,
+    half_width: float | None = None,
     rows_at_once: int = 1024,
     seed: int = 0,
 ) -> ImportanceWeighted:
     """−log (1/K Σ_k w_k) of each example, K = `num_samples` draws; the encoder runs once per example.
 
-    `rows_at_once` bounds draws times examples in one call of the decoder, hence the memory.
-    Raises ValueError for K < 1.
+    With `half_width`, in nats, K is only the most that is spent. Draws are made in rounds that double their number,
+    from 32. After each round an example whose own 95 % interval is within `half_width` leaves its batch, and all stop
+    once the mean's error is: its estimated bias and its sampling noise (`ImportanceWeighted.half_width`). All draws
+    enter the estimate. That their number depends on them is a second bias, far below the first: there are few looks,
+    each on many draws, and the stop that comes first as a rule is the one for all examples together.
+
+    `rows_at_once` bounds draws times examples in one call of the decoder, hence the memory; of each draw only its
+    weight is kept. Raises ValueError for K < 1 or a half-width that is not positive, and NotFiniteError where weights
+    are not finite.
     """
     if num_samples < 1:
         raise ValueError(f"the number of importance samples must be at least 1 (got {num_samples})")
+    if half_width is not None and not half_width > 0:
+        raise ValueError(f"the half-width must be positive, in nats (got {half_width})")
+    if not batches:
+        raise ValueError("nothing to measure: the split has no examples")
+    totals = [num_samples] if half_width is None else _doubled(FIRST_DRAWS, num_samples)
+    finished: list[_Draws[BatchT]] = []
     with evaluating(model, seed):
-        parts = [_log_sums(model, batch.to(device), num_samples, rows_at_once) for batch in batches]
-    order = restore_order(batches)
-    log_sum = torch.cat([first for first, _ in parts]).cpu()[order]
-    log_sum_of_squares = torch.cat([second for _, second in parts]).cpu()[order]
+        going = [_Draws.none(model, batch, device) for batch in batches]
+        for total in totals:
+            going = [draws.up_to(total, model, device, rows_at_once) for draws in going]
+            found = _summary([*finished, *going])
+            if half_width is None or found.half_width <= half_width:
+                break
+            is_tight = found.is_tight(half_width)
+            finished += _where(is_tight, going)
+            going = _where(~is_tight, going)
+    return found
+
+
+def _doubled(first: int, last: int) -> Iterator[int]:
+    total = first
+    while total < last:
+        yield total
+        total *= 2
+    yield last
+
+
+@dataclass(frozen=True)
+class _Draws(Generic[BatchT]):
+    """The examples of a batch, their posteriors on the device, and the log weights of S draws of each on the CPU."""
+
+    batch: BatchT
+    q: Distribution
+    log_weight: Float[Tensor, "S B"]
+
+    @classmethod
+    def none(cls, model: LatentModel[BatchT], batch: BatchT, device: torch.device) -> "_Draws[BatchT]":
+        return cls(batch, model.posterior(batch.to(device)), torch.empty(0, len(batch)))
+
+    def up_to(
+        self, num_draws: int, model: LatentModel[BatchT], device: torch.device, rows_at_once: int
+    ) -> "_Draws[BatchT]":
+        """With as many draws more as there are lacking, a chunk of draws at a time."""
+        batch, missing = self.batch.to(device), num_draws - len(self.log_weight)
+        at_once = max(1, rows_at_once // len(batch))
+        chunks = [min(at_once, missing - done) for done in range(0, missing, at_once)]
+        drawn = [model.terms(self.q, batch, chunk).log_weight.cpu() for chunk in chunks]
+        return _Draws(self.batch, self.q, torch.cat([self.log_weight.to(drawn[0]), *drawn]))
+
+    def take(self, rows: Int64[Tensor, " M"]) -> "_Draws[BatchT]":
+        q = take(self.q, rows.to(self.q.mean.device))
+        return _Draws(self.batch.take(rows.to(self.batch.indices.device)), q, self.log_weight[:, rows])
+
+
+def _where(chosen: Bool[Tensor, " N"], draws: list[_Draws[BatchT]]) -> list[_Draws[BatchT]]:
+    """The chosen ones of a split's examples, without the batches that are left empty."""
+    rows = [chosen[d.batch.indices.cpu()].nonzero()[:, 0] for d in draws]
+    return [d.take(r) for d, r in zip(draws, rows, strict=True) if len(r) > 0]
+
+
+def _summary(draws: Sequence[_Draws[BatchT]]) -> ImportanceWeighted:
+    """What the draws of a whole split say, in the split's own order."""
+    order = restore_order([d.batch for d in draws])
+    log_weights = [d.log_weight.double() for d in draws]
+    require_finite(torch.cat([torch.isfinite(w).all(0) for w in log_weights])[order], "the importance weight")
+    nll = torch.cat([_blockwise_nll(w, len(w)) for w in log_weights])[order]
+    num_draws = torch.cat([torch.full((w.shape[1],), len(w)) for w in log_weights])[order]
+    most = int(num_draws.max())
     return ImportanceWeighted(
-        nll=math.log(num_samples) - log_sum,
-        effective_sample_size=(2 * log_sum - log_sum_of_squares).exp(),
-        num_samples=num_samples,
+        nll=nll,
+        halved_nll=torch.cat([_blockwise_nll(w, len(w) // 2) for w in log_weights])[order],
+        quartered_nll=torch.cat([_blockwise_nll(w, len(w) // 4) for w in log_weights])[order],
+        effective_sample_size=torch.cat([(2 * w.logsumexp(0) - (2 * w).logsumexp(0)).exp() for w in log_weights])[
+            order
+        ],
+        num_draws=num_draws,
+        ladder={k: torch.cat([_blockwise_nll(w, k) for w in log_weights])[order] for k in LADDER if k < most}
+        | {most: nll},
     )
 
 
-def _log_sums(
-    model: LatentModel[BatchT], batch: BatchT, num_samples: int, rows_at_once: int
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """log Σ w and log Σ w² over K draws, a chunk of draws at a time."""
-    q = model.posterior(batch)
-    at_once = max(1, rows_at_once // len(batch))
-    chunks = [min(at_once, num_samples - done) for done in range(0, num_samples, at_once)]
-    log_weights = [model.terms(q, batch, chunk).log_weight.double() for chunk in chunks]
-    sums = [(torch.logsumexp(w, 0), torch.logsumexp(2 * w, 0)) for w in log_weights]
-    return (
-        torch.logsumexp(torch.stack([first for first, _ in sums]), 0),
-        torch.logsumexp(torch.stack([second for _, second in sums]), 0),
-    )
+def _blockwise_nll(log_weight: Float[Tensor, "S B"], size: int) -> Float[Tensor, " B"]:
+    """The mean over disjoint blocks of `size` draws, from 1 to S, of −log of the mean weight."""
+    size = min(max(size, 1), len(log_weight))
+    blocks = torch.stack(log_weight[: len(log_weight) // size * size].split(size))
+    return math.log(size) - blocks.logsumexp(1).mean(0)

@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.distributions import Distribution
 
 from latent.bound import Batch, BatchT, ElboTerms, LatentModel
 from latent.distributions import concatenate, take
+
+NUM_NAMED = 5  # of the examples that an error is about
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class SplitTerms:
     reconstruction: Float[Tensor, " N"]
     kl: Float[Tensor, " N"]
     kl_per_dimension: Float[Tensor, "N Z"] | None
+    sampled_kl: Float[Tensor, " N"]  # log q(z|x) − log p(z) at the draw, whether or not `kl` is in closed form
 
     @property
     def elbo(self) -> Float[Tensor, " N"]:
@@ -30,6 +33,24 @@ class SplitTerms:
 
     def __len__(self) -> int:
         return len(self.z)
+
+
+class NotFiniteError(ValueError):
+    """A figure is −inf, +inf or NaN for some examples, which no mean may hide. `indices` are their places, from 0."""
+
+    def __init__(self, what: str, indices: tuple[int, ...], num_examples: int) -> None:
+        self.indices = indices
+        named = ", ".join(map(str, indices[:NUM_NAMED])) + (" …" if len(indices) > NUM_NAMED else "")
+        super().__init__(
+            f"{what} is not finite for {len(indices)} of {num_examples} examples (counted from 0: {named}): "
+            "the model gives them no probability; train with a lower learning rate or leave them out"
+        )
+
+
+def require_finite(is_finite: Bool[Tensor, " N"], what: str) -> None:
+    """Raise NotFiniteError unless all N examples of a split are finite."""
+    if not is_finite.all():
+        raise NotFiniteError(what, tuple((~is_finite).nonzero()[:, 0].tolist()), len(is_finite))
 
 
 @contextmanager
@@ -50,7 +71,7 @@ def encode_split(
 ) -> SplitTerms:
     """Run the model once over the batches, which together hold each example of a split once.
 
-    Raises ValueError when they hold none.
+    Raises ValueError when they hold none, and NotFiniteError where the bound of an example is not finite.
     """
     if not batches:
         raise ValueError("nothing to measure: the split has no examples")
@@ -61,6 +82,8 @@ def encode_split(
             posteriors.append(model.posterior(batch))
             terms.append(model.terms(posteriors[-1], batch))
     order = restore_order(batches)
+    elbo = _joined([t.log_likelihood[0] - t.kl for t in terms])[order]
+    require_finite(torch.isfinite(elbo), "the bound on log p(x)")
     per_dimension = [t.kl_per_dimension for t in terms if t.kl_per_dimension is not None]
     return SplitTerms(
         posterior=take(concatenate(*posteriors), order.to(device)),
@@ -68,6 +91,7 @@ def encode_split(
         reconstruction=-_joined([t.log_likelihood[0] for t in terms])[order],
         kl=_joined([t.kl for t in terms])[order],
         kl_per_dimension=_joined(per_dimension)[order] if per_dimension else None,
+        sampled_kl=_joined([(t.log_posterior - t.log_prior)[0] for t in terms])[order],
     )
 
 

@@ -9,17 +9,20 @@ LITTLE_GAIN = 0.05  # nats of shuffled-z gain
 FAR_ABOVE = 4.0  # KL over mutual information, where the KL is at least a nat
 
 ADVICE = {
-    "no active unit": "objective.free_bits=0.25, a slower objective.kl_weight or more model.word_dropout",
-    "z tells the examples not apart": "objective.free_bits=0.25 or a slower objective.kl_weight",
-    "the decoder ignores z": "more model.word_dropout or a smaller decoder",
+    "no active unit": "objective.free_bits=0.25, a slower objective.kl_weight or a weaker decoder",
+    "z does not tell the examples apart": "objective.free_bits=0.25 or a slower objective.kl_weight",
+    "the decoder ignores z": "a weaker decoder: dropped inputs or fewer hidden units",
     "the posterior is far from the prior and yet says little": "a smaller objective.free_bits or a larger KL weight",
 }
+
+COLLAPSED = frozenset(list(ADVICE)[:3])  # what `train.on_collapse` acts on
 
 
 def findings(validation: Mapping[str, float]) -> dict[str, str]:
     """What is wrong, and the figure behind it; nothing while the KL weight is below one half.
 
-    `validation` holds active_units, mutual_information, shuffled_gain, kl and kl_weight, in nats per example.
+    `validation` holds active_units, mutual_information and its ceiling, shuffled_gain, kl and kl_weight, in nats
+    per example.
     """
     kl, information = validation["kl"], validation["mutual_information"]
     gain = validation.get("shuffled_gain", math.inf)  # a split of one example has none
@@ -27,13 +30,14 @@ def findings(validation: Mapping[str, float]) -> dict[str, str]:
         return {}
     checks = {
         "no active unit": (validation["active_units"] == 0, f"KL weight {validation['kl_weight']:.2g}"),
-        "z tells the examples not apart": (information < LITTLE_INFORMATION, f"MI {information:.2f}"),
+        "z does not tell the examples apart": (information < LITTLE_INFORMATION, f"MI {information:.2f}"),
         "the decoder ignores z": (
             gain < LITTLE_GAIN,
             f"shuffled-z gain {gain:.2f}",
         ),
         "the posterior is far from the prior and yet says little": (
-            kl > max(1.0, FAR_ABOVE * information),
+            # near its ceiling, log N, the estimate of the mutual information says no more
+            kl > max(1.0, FAR_ABOVE * information) and information < validation["mutual_information_ceiling"] - 1,
             f"KL {kl:.2f}, MI {information:.2f}",
         ),
     }

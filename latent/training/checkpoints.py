@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import math
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
-from latent.training.files import checksum, folder_written_atomically
+from latent.training.files import checksum, folder_written_atomically, remove_folder, sweep
 from latent.training.state import TrainState
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -32,6 +32,7 @@ class Checkpoint:
     path: Path
     step: int
     figures: dict[str, float]
+    scaler: dict[str, Any] | None  # of float16's gradients
 
 
 def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) -> Path:
@@ -40,12 +41,21 @@ def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) 
     folder.mkdir(exist_ok=True)
     with folder_written_atomically(path) as temporary:
         model = state.accelerator.unwrap_model(state.model)
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
-        save_file(_optimizer_tensors(state.optimizer), temporary / OPTIMIZER)
+        _save_tensors({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
+        _save_tensors(_optimizer_tensors(state.optimizer), temporary / OPTIMIZER)
         files = {name: checksum(temporary / name) for name in (MODEL, OPTIMIZER)}
-        described = {"step": state.step, "figures": figures, "files": files}
+        scaler = state.accelerator.scaler
+        described: dict[str, Any] = {"step": state.step, "figures": figures, "files": files}
+        described["scaler"] = None if scaler is None else scaler.state_dict()
         (temporary / STATE).write_text(json.dumps({**described, "checksum": _digest(described)}, indent=1) + "\n")
     return path
+
+
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # it says so of a full disk too, and is no OSError
+        raise OSError(f"{path.name}: {error}") from error
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, torch.Tensor]:
@@ -75,13 +85,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Check a checkpoint against its checksums. Raises CheckpointError naming what is wrong."""
     try:
         described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
-        if described.pop("checksum") != _digest(described):
-            raise CheckpointError(f"{path / STATE}: damaged (its checksum is not its content's)")
+        if described.pop("checksum", None) != _digest(described):
+            raise CheckpointError(f"{path / STATE}: damaged (it has no checksum, or another than its content's)")
         for name in (MODEL, OPTIMIZER):
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
         figures = {str(key): float(value) for key, value in described["figures"].items()}
-        return Checkpoint(path, int(described["step"]), figures)
+        step = int(described["step"])
+        if step < 0:
+            raise CheckpointError(f"{path / STATE}: damaged (step {step})")
+        return Checkpoint(path, step, figures, described.get("scaler"))
     except OSError as error:
         raise CheckpointError(f"{path}: damaged ({error.strerror}: {Path(error.filename or path).name})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -107,23 +120,46 @@ def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Load weights, moments and step, so that training goes on as if it had never stopped."""
     load_model(checkpoint, state.accelerator.unwrap_model(state.model))
-    entries: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(checkpoint.path / OPTIMIZER).items():
-        index, _, key = name.partition(".")
-        entries.setdefault(int(index), {})[key] = tensor
-    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": entries})
+    try:
+        entries: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in load_file(checkpoint.path / OPTIMIZER).items():
+            index, _, key = name.partition(".")
+            entries.setdefault(int(index), {})[key] = tensor
+        _check_moments(entries, state.optimizer)
+        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": entries})
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{checkpoint.path / OPTIMIZER}: does not fit the optimizer ({error})") from error
+    if state.accelerator.scaler is not None and checkpoint.scaler is not None:
+        state.accelerator.scaler.load_state_dict(checkpoint.scaler)
     state.step = checkpoint.step
 
 
-def prune_checkpoints(folder: Path, keep: int, score: str = "elbo") -> None:
-    """Remove all but the newest `keep` and the best by `score`; damaged ones stay, for the user to see."""
+def _check_moments(entries: dict[int, dict[str, torch.Tensor]], optimizer: Optimizer) -> None:
+    """Each parameter's moments have its shape, and its step is a number. Raises ValueError."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entry in entries.items():
+        shape = parameters[index].shape if 0 <= index < len(parameters) else None
+        if shape is None or any(moment.shape not in (shape, torch.Size([])) for moment in entry.values()):
+            raise ValueError(f"parameter {index} has no such moments")
+        if "exp_avg" in entry and "step" not in entry:
+            raise ValueError(f"parameter {index} has no step")
+
+
+def prune_checkpoints(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` and the best; damaged ones stay, for the user to see."""
     good, _ = list_checkpoints(folder)
-    best = best_checkpoint(good, score)
+    best = best_checkpoint(good)
     for checkpoint in good[:-keep]:
         if checkpoint != best:
-            shutil.rmtree(checkpoint.path, ignore_errors=True)
+            remove_folder(checkpoint.path)
+    sweep(folder)
 
 
-def best_checkpoint(checkpoints: list[Checkpoint], score: str = "elbo") -> Checkpoint:
-    """The one with the highest score; the later of two equals."""
-    return max(checkpoints, key=lambda checkpoint: (checkpoint.figures.get(score, float("-inf")), checkpoint.step))
+def best_checkpoint(checkpoints: list[Checkpoint]) -> Checkpoint:
+    """The one with the highest validation ELBO; the later of two equals."""
+
+    def rank(checkpoint: Checkpoint) -> tuple[float, int]:
+        elbo = checkpoint.figures.get("elbo", -math.inf)
+        return (elbo if math.isfinite(elbo) else -math.inf, checkpoint.step)
+
+    return max(checkpoints, key=rank)

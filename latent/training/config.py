@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 Config = TypeVar("Config")
 Tree = dict[str, Any]
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MAX_BYTES = 1_000_000  # a recipe is a page; more is a mistake, or an attempt to fill the memory
 
 
@@ -106,7 +107,7 @@ class Schema(Generic[Config]):
     """The shape that a config must have: a dataclass with strict types, unions told apart by `kind`, no other keys."""
 
     def __init__(self, shape: Any) -> None:
-        self._adapter: TypeAdapter[Config] = TypeAdapter(shape)
+        self._adapter: TypeAdapter[Config] = TypeAdapter(shape, config=STRICT)
 
     def validate(self, tree: Tree, source: str) -> Config:
         """Turn a tree into the dataclass. Raises ConfigError with a line for each problem, beginning with `source`."""

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 
 @runtime_checkable
@@ -57,9 +58,9 @@ class PlainReporter:
 class BarReporter:
     """A progress bar with loss, KL, active units, rate and time left."""
 
-    def __init__(self, progress: Progress, title: str, num_steps: int, start_step: int, unit: str) -> None:
+    def __init__(self, progress: Progress, num_steps: int, start_step: int, unit: str) -> None:
         self.progress, self.unit = progress, unit
-        self.task = progress.add_task(title, total=num_steps, completed=start_step, figures="")
+        self.task = progress.add_task("", total=num_steps, completed=start_step, figures="")
         self.figures: dict[str, float] = {}
 
     def advance(self, step: int, figures: Mapping[str, float]) -> None:
@@ -79,12 +80,13 @@ def open_reporter(title: str, num_steps: int, start_step: int = 0, unit: str = "
     if not console.is_terminal:
         yield PlainReporter(title, num_steps, start_step, unit)
         return
+    fixed = Column(no_wrap=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
+        BarColumn(bar_width=12, table_column=Column(min_width=12)),
+        MofNCompleteColumn(table_column=fixed),
+        TimeRemainingColumn(table_column=fixed),
+        TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
     )
-    with Progress(*columns, console=console) as progress:
-        yield BarReporter(progress, title, num_steps, start_step, unit)
+    console.print(title, markup=False, highlight=False)
+    with Progress(*columns, console=console, expand=True) as progress:
+        yield BarReporter(progress, num_steps, start_step, unit)

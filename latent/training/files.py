@@ -52,6 +52,19 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def remove_folder(path: Path) -> None:
+    """Remove a folder that is never seen half-removed under its own name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path.replace(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary folders that a kill left behind."""
+    for left in folder.glob(".*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def checksum(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:

@@ -1,5 +1,6 @@
 """The training loop. It reads top to bottom; what a step does is the update's, what it minimises the objective's."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from latent.bound import Batch, Objective
 from latent.measures import active_units, encode_split, mutual_information, shuffled_gain
-from latent.training.alarms import alarm_line, findings
+from latent.training.alarms import COLLAPSED, alarm_line, findings
+from latent.training.checkpoints import list_checkpoints
 from latent.training.console import Reporter
 from latent.training.recipe import TrainConfig
 from latent.training.runs import Run
@@ -68,6 +70,8 @@ def train(
 
         if at_checkpoint:
             found = validate(state, data.validation) | {"kl_weight": figures["kl_weight"]}
+            if not all(map(math.isfinite, found.values())):
+                raise_non_finite(run, state.step, "a figure of the validation")
             run.log({"step": state.step, "split": "valid", **found})
             reporter.advance(state.step, {**figures, "rate": rate, "active_units": found["active_units"]})
             run.save(state, found, config.keep_checkpoints)
@@ -98,13 +102,13 @@ def mean_figures(window: list[Metrics], run: Run, step: int) -> dict[str, float]
     return {name: ((value * share).sum() / share.sum()).item() for name, value in values.items()}
 
 
-def raise_non_finite(run: Run, step: int) -> None:
+def raise_non_finite(run: Run, step: int, what: str = "the loss or its gradient") -> None:
     """Stop, naming the step and where training can go on from."""
-    last = sorted(path.name for path in (run.path / "checkpoints").glob("step-*"))
-    saved = f"the last good checkpoint is {last[-1]}" if last else "there is no checkpoint yet"
-    run.log({"step": step, "alarm": "the loss or its gradient is not finite"})
+    good, _ = list_checkpoints(run.path / "checkpoints")
+    saved = f"the last good checkpoint is {good[-1].path.name}" if good else "there is no checkpoint yet"
+    run.log({"step": step, "alarm": f"{what} is not finite"})
     raise FloatingPointError(
-        f"step {step} (batch {step - 1}): the loss or its gradient is not finite; {saved} of {run.path}. "
+        f"step {step} (batch {step - 1}): {what} is not finite; {saved} of {run.path}. "
         "Try a lower train.learning_rate, a lower update.max_gradient_norm or train.precision=fp32"
     )
 
@@ -120,7 +124,7 @@ def raise_alarm(
     run.log({"step": step, "alarm": line})
     run.say(line)
     reporter.say(line)
-    if on_collapse == "stop":
+    if on_collapse == "stop" and now.keys() & COLLAPSED:
         raise CollapseError(f"{line}; the run is in {run.path} (train.on_collapse=stop)")
 
 
@@ -133,6 +137,7 @@ def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
         gain = shuffled_gain(model, batches, split, state.accelerator.device) if len(split) > 1 else None
     found: dict[str, Tensor] = {"elbo": split.elbo, "reconstruction": split.reconstruction, "kl": split.kl}
     figures = {name: value.double().mean().item() for name, value in found.items()}
-    figures["mutual_information"] = mutual_information(split.posterior, split.z).value
+    figures["mutual_information"] = mutual_information(split.posterior, split.z).estimate.value
+    figures["mutual_information_ceiling"] = math.log(len(split))
     figures["active_units"] = active_units(split.posterior.mean.cpu()).count.value
-    return figures if gain is None else figures | {"shuffled_gain": gain.value}
+    return figures if gain is None else figures | {"shuffled_gain": gain.estimate.value}

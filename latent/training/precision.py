@@ -1,13 +1,16 @@
 """Device and precision, by accelerate."""
 
+from typing import Literal
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-def resolve_precision(precision: str) -> str:
+def resolve_precision(precision: Precision) -> Precision:
     """What `auto` means here: bf16 where the processor has products in it, else fp32.
 
     Raises ValueError for fp16 without a CUDA device, where it has no fast products and no loss scaling.
@@ -26,7 +29,7 @@ def _cpu_has_bf16_products() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx"))
 
 
-def open_accelerator(precision: str) -> Accelerator:
+def open_accelerator(precision: Precision) -> Accelerator:
     """An accelerator on the best device here. `precision` is one of auto, fp32, bf16, fp16."""
     # accelerate keeps one precision for a whole process; two trainings in one process may differ.
     AcceleratorState._reset_state(reset_partial_state=False)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from latent.bound import Constant, ElboObjective, Objective, Schedule
+from latent.training.precision import Precision
 from latent.training.updates import JointUpdate, Update
 
 Corpus = TypeVar("Corpus")
@@ -26,7 +27,7 @@ class TrainConfig:
     learning_rate: PositiveFloat = 1e-3
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
     weight_decay: NonNegativeFloat = 0.0
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     log_steps: PositiveInt = 20
     checkpoint_steps: PositiveInt = 500  # validate and save this often, and at the end
     keep_checkpoints: PositiveInt = 2  # the newest, beside the best by validation ELBO
@@ -45,8 +46,6 @@ class TrainConfig:
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Generic[Corpus, Model]):
     """Everything that defines a run: training from it repeats the run."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     corpus: Corpus
     model: Model

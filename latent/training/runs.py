@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,36 @@ class Run:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: str) -> "Run":
-        """Make the folder and write what the run is. Raises RunError if there is something in it already."""
+    def create(cls, path: Path, config: str, files: Mapping[str, bytes]) -> "Run":
+        """Make the folder and write what the run is, the config last: without it a folder is no run.
+
+        Raises RunError if there is something in the folder already.
+        """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path}: exists and is not an empty folder; choose another --out")
         environment = json.dumps(describe_environment(), indent=1) + "\n"
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / ENVIRONMENT, environment)
+        for name, content in files.items():
+            write_atomically(path / name, content)
         write_atomically(path / CONFIG, config)
         return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "Run":
         """Open the folder of a training. Raises RunError if it is none."""
-        if not (path / CONFIG).is_file():
-            raise RunError(f"{path}: not a run folder (it has no {CONFIG})")
+        if not is_run(path):
+            raise RunError(f"{path}: not a run folder (it has no {CONFIG} or no {ENVIRONMENT})")
         return cls(path)
+
+    def changed_environment(self) -> dict[str, tuple[Any, Any]]:
+        """What the arithmetic depends on and is not as it was: by name, then and now."""
+        now = describe_environment()
+        try:
+            then = json.loads((self.path / ENVIRONMENT).read_text("utf-8"))
+            return {key: (then[key], now[key]) for key in ("threads", "cuda") if then[key] != now[key]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path / ENVIRONMENT}: damaged ({error}); take it from a copy of the run") from error
 
     @property
     def name(self) -> str:
@@ -69,7 +83,7 @@ class Run:
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to metrics.jsonl."""
         with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def say(self, line: str) -> None:
         """Append a line to log.txt."""
@@ -131,7 +145,7 @@ class Run:
 
 def describe_environment() -> dict[str, Any]:
     """Versions and machine, for the record."""
-    packages = ("textvae", "torch", "numpy", "sentencepiece", "accelerate")
+    packages = ("textvae", "torch", "numpy", "accelerate", "safetensors")
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -153,23 +167,28 @@ def runs_root() -> Path:
     return Path(os.environ.get("TEXTVAE_RUNS", "runs"))
 
 
-def find_run(name: str, root: Path | None = None) -> Run:
-    """The run with this path, `latest`, or the one whose name or recipe/name begins thus.
+def is_run(path: Path) -> bool:
+    """Whether a folder is a training's."""
+    return (path / CONFIG).is_file() and (path / ENVIRONMENT).is_file()
 
-    A folder of runs stands for the latest of them. Raises RunError when none or several fit.
+
+def find_run(name: str, root: Path | None = None) -> Run:
+    """The run with this path, `latest`, or the one whose path, name or recipe/name begins thus.
+
+    A folder of runs stands for the latest of them: the one begun last. Raises RunError when none or several fit.
     """
     given = Path(name)
-    if (given / CONFIG).is_file():
+    if is_run(given):
         return Run(given)
-    root = root or runs_root()
-    if given.is_dir():
-        root, name = given, "latest"
-    runs = sorted((path.parent for path in root.glob(f"**/{CONFIG}")), key=lambda p: (p.name, p.stat().st_mtime))
+    is_folder = given.is_dir()
+    root = given if is_folder else root or runs_root()
+    found = [path.parent for path in root.glob(f"**/{CONFIG}") if is_run(path.parent)]
+    runs = sorted(found, key=lambda path: ((path / ENVIRONMENT).stat().st_mtime_ns, path.name))
     if not runs:
-        raise RunError(f"{name}: no run found in {root}; train one with `textvae train lstm`")
-    if name == "latest":
+        raise RunError(f"{name}: no run found in {root}; train one first (`textvae train RECIPE`)")
+    if name == "latest" or is_folder:
         return Run(runs[-1])
-    fitting = [p for p in runs if p.name.startswith(name) or str(p.relative_to(root)).startswith(name)]
+    fitting = [p for p in runs if any(str(each).startswith(name) for each in (p, p.relative_to(root), p.name))]
     if len(fitting) == 1:
         return Run(fitting[0])
     shown = ", ".join(str(p.relative_to(root)) for p in (fitting or runs)[-5:])

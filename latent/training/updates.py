@@ -36,7 +36,7 @@ class JointUpdate:
         state.accelerator.backward(loss.value * batch.weight)
         norm = state.accelerator.clip_grad_norm_(state.model.parameters(), self.max_gradient_norm)
         if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
-            norm = torch.nan_to_num(norm, nan=0.0, posinf=0.0)
+            norm = torch.nan_to_num(norm, nan=torch.nan, posinf=0.0)
         state.optimizer.step()
         return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}
 

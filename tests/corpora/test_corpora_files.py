@@ -122,7 +122,7 @@ def test_damage_inside_a_gzip(folder):
 
 @pytest.mark.parametrize("call", [Files.read, Files.fingerprint])
 def test_missing_files(folder, tmp_path, call):
-    with pytest.raises(ValueError, match=r"nowhere: there is no such file or folder; set corpus.path"):
+    with pytest.raises(ValueError, match=r"nowhere: there is no such file or folder; give the path"):
         call(Files(path=tmp_path / "nowhere"))
     (folder / "valid.txt").rename(folder / "val.txt")
     with pytest.raises(ValueError, match=r"lacks valid.txt \(or valid.txt.gz\); a folder needs .* or give one file"):

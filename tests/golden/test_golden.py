@@ -16,6 +16,7 @@ from tiny import tiny_recipe, write_corpus
 
 from corpora import TokenBatches, load_splits
 from latent.training import seed_everything
+from latent.training.loop import set_learning_rate
 from latent.training.seeding import Stream
 from textvae.recipe import list_recipes
 from textvae.training import build_state
@@ -26,7 +27,7 @@ NUM_STEPS = 20
 
 
 def losses(name: str, folder: Path) -> list[float]:
-    """The losses of the recipe's own objective, update and optimizer, in float64 on one thread's arithmetic."""
+    """The losses of the recipe's own objective, update, optimizer and learning rates, in float64."""
     recipe = tiny_recipe(write_corpus(folder), recipe=name)
     splits = load_splits(recipe.corpus)
     batches = TokenBatches(splits.train, recipe.train.tokens_per_batch, recipe.train.seed)
@@ -35,6 +36,7 @@ def losses(name: str, folder: Path) -> list[float]:
     found = []
     for step in range(NUM_STEPS):
         seed_everything(recipe.train.seed, Stream.STEP, step)
+        set_learning_rate(state, recipe.train.learning_rate * recipe.train.learning_rate_schedule(step))
         found.append(float(recipe.update(state, batches, recipe.objective)["loss"]))
         state.step += 1
     return found

@@ -4,7 +4,14 @@ import pytest
 
 from latent.training.alarms import ADVICE, alarm_line, findings
 
-WELL = {"active_units": 12.0, "mutual_information": 4.0, "shuffled_gain": 5.0, "kl": 6.0, "kl_weight": 1.0}
+WELL = {
+    "active_units": 12.0,
+    "mutual_information": 4.0,
+    "mutual_information_ceiling": 7.6,
+    "shuffled_gain": 5.0,
+    "kl": 6.0,
+    "kl_weight": 1.0,
+}
 
 
 def test_nothing_is_wrong_with_a_used_z_nor_during_the_warm_up() -> None:
@@ -14,11 +21,16 @@ def test_nothing_is_wrong_with_a_used_z_nor_during_the_warm_up() -> None:
     assert len(findings({**collapsed, "kl_weight": 0.5})) == 3
 
 
+def test_an_information_near_its_ceiling_is_not_called_little() -> None:
+    saturated = {**WELL, "mutual_information": 5.29, "mutual_information_ceiling": 5.3, "kl": 24.0}
+    assert findings(saturated) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
         ({"active_units": 0.0}, "no active unit"),
-        ({"mutual_information": 0.09, "kl": 0.2}, "z tells the examples not apart"),
+        ({"mutual_information": 0.09, "kl": 0.2}, "z does not tell the examples apart"),
         ({"shuffled_gain": 0.04}, "the decoder ignores z"),
         ({"mutual_information": 1.0, "kl": 4.1}, "the posterior is far from the prior and yet says little"),
     ],

@@ -60,7 +60,7 @@ def test_epochs_replace_steps_and_steps_epochs() -> None:
         ("model.latent_size=true", r"model.latent_size: .*valid integer.*\(got true\)"),
         ("model.latent_size='3'", r'model.latent_size: .*valid integer.*\(got "3"\)'),
         ("model.word_dropout=1.5", r"model.word_dropout: .*less than or equal to 1"),
-        ("corpus.kind=book", r"corpus: .*'book'.*'bbe', 'files', 'hub'"),
+        ("corpus.kind=book", r"corpus: .*'book'.*'bbe', 'files', 'grammar', 'hub'"),
         ("corpus.kind=files", r"corpus.path: this key is needed"),
         ("objective.kl_weight={kind: linear}", r"objective.kl_weight.steps: this key is needed"),
         ("train.steps=null", r"train: set one of train.steps and train.epochs"),

@@ -1,6 +1,8 @@
 """Training runs: resume, damage, checkpoints and what the folder holds."""
 
+import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_recipe, write_corpus
 
 from latent.training import Run, RunError, find_run
-from latent.training.checkpoints import MODEL, OPTIMIZER, STATE
+from latent.training.checkpoints import MODEL, OPTIMIZER, STATE, Checkpoint, CheckpointError, best_checkpoint
+from latent.training.files import checksum
 from latent.training.loop import CollapseError
-from textvae.recipe import TextRecipe, dump_recipe
+from textvae.recipe import TextRecipe
 from textvae.session import open_trained
 from textvae.training import resume_run, start_run
 
@@ -96,10 +99,10 @@ def test_resuming_a_finished_run_changes_nothing(finished: Run, tmp_path: Path) 
     assert_same_weights(finished, run)
 
 
-def test_a_run_killed_at_any_moment_ends_with_the_same_weights(finished: Run, corpus: Path, tmp_path: Path) -> None:
-    """SIGKILL in the middle of a real process, then `train --resume`."""
-    run = Run.create(tmp_path / "killed", dump_recipe(open_trained(finished).recipe))
-    shutil.copy(finished.path / "tokenizer.model", run.path)
+def test_a_run_killed_in_the_middle_ends_with_the_same_weights(corpus: Path, tmp_path: Path) -> None:
+    """SIGKILL to a real process, then `train --resume`, against the same run left alone."""
+    whole, run = start_run(tiny_recipe(corpus, "train.steps=200"), tmp_path / "whole"), Run(tmp_path / "killed")
+    shutil.copytree(whole.path, run.path, ignore=shutil.ignore_patterns("checkpoints", "metrics.jsonl"))
     command = [sys.executable, "-m", "cli", "train", "--resume", str(run.path)]
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
     deadline = time.monotonic() + 120
@@ -107,9 +110,10 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(finished: Run, co
         time.sleep(0.002)
     started.send_signal(signal.SIGKILL)
     started.wait()
-    assert (run.path / "checkpoints/step-000010").exists()
+    assert any((run.path / "checkpoints").iterdir())
+    assert not (run.path / "checkpoints/step-000200").exists()
     resume_run(run)
-    assert_same_weights(finished, run)
+    assert_same_weights(whole, run, step=200)
 
 
 def damage(path: Path, how: str) -> None:
@@ -171,16 +175,19 @@ def test_the_newest_checkpoints_and_the_best_are_kept(corpus: Path, tmp_path: Pa
     assert run.checkpoint("best")[0].step == best
 
 
-def test_a_full_disk_leaves_no_half_checkpoint(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_half_checkpoint(finished: Run, tmp_path: Path) -> None:
+    """The process may write no file larger than 20,000 bytes: the weights do not fit, the metrics do."""
     run = copied(finished, tmp_path)
     shutil.rmtree(run.path / "checkpoints/step-000030")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("latent.training.files.os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        resume_run(run)
+    limited = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        f"sys.argv = ['textvae', 'train', '--resume', {str(run.path)!r}]; runpy.run_module('cli', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 1
+    assert f"go on with: textvae train --resume {run.path}" in done.stderr
+    assert "Traceback" not in done.stderr
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"step-000010", "step-000020"}
 
 
@@ -213,6 +220,51 @@ def test_a_resumed_run_does_not_say_again_what_it_said(corpus: Path, tmp_path: P
     assert sum("alarm" in row for row in run.metrics()) == 1
 
 
+def test_a_corpus_that_has_changed_is_refused(tmp_path: Path) -> None:
+    path = write_corpus(tmp_path)
+    run = start_run(tiny_recipe(path), tmp_path / "run")
+    path.write_text(path.read_text("utf-8") + "one more sentence .\n", "utf-8")
+    for use in (lambda: resume_run(run), lambda: open_trained(run).splits()):
+        with pytest.raises(RunError, match="the text of the corpus has changed"):
+            use()
+
+
+def test_settings_that_cannot_be_leave_no_run(corpus: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
+            start_run(tiny_recipe(corpus, "train.precision=fp16"), tmp_path / "run")
+    with pytest.raises(RuntimeError):
+        start_run(tiny_recipe(corpus, "model.hidden_size=3000000"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hostile_optimizer_file_is_refused(finished: Run, tmp_path: Path) -> None:
+    run = copied(finished, tmp_path)
+    folder = run.path / "checkpoints/step-000030"
+    for tensors in ({"x.exp_avg": torch.zeros(2)}, {"0.exp_avg": torch.zeros(2)}, {"9999.step": torch.zeros(())}):
+        save_file(tensors, folder / OPTIMIZER)
+        state = json.loads((folder / STATE).read_text())
+        state["files"][OPTIMIZER] = checksum(folder / OPTIMIZER)
+        del state["checksum"]
+        digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+        (folder / STATE).write_text(json.dumps({**state, "checksum": digest}))
+        with pytest.raises(CheckpointError, match="does not fit the optimizer"):
+            resume_run(run)
+
+
+def test_a_figure_that_is_not_finite_is_never_the_best() -> None:
+    known = [Checkpoint(Path("a"), 1, {"elbo": math.nan}, None), Checkpoint(Path("b"), 2, {"elbo": -50.0}, None)]
+    assert best_checkpoint(known).step == 2
+
+
+def test_what_a_kill_left_behind_is_swept(finished: Run, tmp_path: Path) -> None:
+    run = copied(finished, tmp_path)
+    (run.path / "checkpoints/.step-000030.99999.tmp").mkdir()
+    shutil.rmtree(run.path / "checkpoints/step-000030")
+    resume_run(run)
+    assert not list((run.path / "checkpoints").glob(".*"))
+
+
 def test_a_folder_that_is_not_empty_is_not_overwritten(recipe: TextRecipe, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     with pytest.raises(RunError, match="not an empty folder"):
@@ -228,14 +280,17 @@ def test_a_corpus_that_cannot_be_read_leaves_no_run(tmp_path: Path) -> None:
 
 def test_runs_are_found_by_path_prefix_and_latest(finished: Run, tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    for name in ("lstm/2026-01-01_00-00-00_s0", "lstm/2026-01-02_00-00-00_s1", "plain/2026-01-01_12-00-00_s0"):
+    for name in ("mine", "plain/2026-01-01_12-00-00_s0", "lstm/2026-01-01_00-00-00_s0", "lstm/2026-01-02_00-00-00_s1"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(finished.path, root / name)
+        (root / name / "env.json").write_text((finished.path / "env.json").read_text())  # begun now
+        time.sleep(0.01)
     assert find_run("latest", root).path.name == "2026-01-02_00-00-00_s1"
     assert find_run("plain", root).path.parent.name == "plain"
     assert find_run("2026-01-02", root).path.name == "2026-01-02_00-00-00_s1"
     assert find_run(str(root)).path.name == "2026-01-02_00-00-00_s1"
     assert find_run(str(finished.path)).path == finished.path
+    assert find_run(str(root / "lstm/2026-01-02"), root).path.name == "2026-01-02_00-00-00_s1"
     with pytest.raises(RunError, match="several runs begin so"):
         find_run("lstm", root)
     with pytest.raises(RunError, match="no such run"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.distributions import Distribution
@@ -33,6 +33,12 @@ class LstmVaeConfig:
     dropout_out: Share = 0.5  # of the decoder's states before the output layer
     encoder_dropout: Share = 0.0  # of the encoder's embeddings
     tie_weights: bool = False  # the decoder's output layer is its embedding
+
+    def __post_init__(self) -> None:
+        if self.tie_weights and self.embedding_size != self.hidden_size:
+            raise ValueError(
+                f"tie_weights needs embedding_size ({self.embedding_size}) = hidden_size ({self.hidden_size})"
+            )
 
     def build(self, num_ids: int) -> "LstmVae":
         """The model for a tokenizer of `num_ids` ids."""
@@ -99,14 +105,23 @@ class LstmVae(LatentModel[TextBatch]):
 
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"]:
         """log p(x|z) in nats: the sum over the words and `</s>` of each sentence."""
-        num_samples = len(z)
-        found = self.decoder.log_likelihood(
-            z.flatten(0, 1), batch.tokens.repeat(num_samples, 1), batch.mask.repeat(num_samples, 1)
-        )
-        return found.view(num_samples, len(batch))
+        found = self.decoder.log_likelihood(*_repeated(z, batch))
+        return found.view(len(z), len(batch))
+
+    def token_log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B T"]:
+        """log p(x_t | x_<t, z) in nats at each scored position, 0 at padding: what `log_likelihood` sums."""
+        found = self.decoder.token_log_likelihood(*_repeated(z, batch))
+        return found.view(len(z), *batch.mask.shape)
 
     def decode(
         self, z: Float[Tensor, "N Z"], decoding: Decoding, *, max_length: int, generator: torch.Generator | None = None
     ) -> Int64[Tensor, "N T"]:
         """Sentences for N latent vectors, all at once: ids without `<s>`, ended by `</s>`, padded."""
         return decode(self.decoder, z, decoding, max_length=max_length, generator=generator)
+
+
+def _repeated(
+    z: Float[Tensor, "S B Z"], batch: TextBatch
+) -> tuple[Float[Tensor, "N Z"], Int64[Tensor, "N L"], Bool[Tensor, "N T"]]:
+    """The N = S·B rows that the decoder scores: z, tokens and mask of each draw of each sentence."""
+    return z.flatten(0, 1), batch.tokens.repeat(len(z), 1), batch.mask.repeat(len(z), 1)

@@ -1,0 +1,75 @@
+"""Options and arguments that the verbs share, and their tab completion; nothing here imports torch until it is used."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from textvae.decoding import Decoding
+
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
+
+
+def recipe_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Tab completion of recipes, from the file names alone."""
+    folder = Path(__file__).parent / "recipes"
+    return sorted(path.stem for path in folder.glob(f"{incomplete}*.yaml"))
+
+
+def run_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Tab completion of runs: `latest`, and the folders below $TEXTVAE_RUNS or ./runs."""
+    root = Path(os.environ.get("TEXTVAE_RUNS", "runs"))
+    names = ["latest", *(str(path.parent.relative_to(root)) for path in sorted(root.glob("*/*/config.yaml")))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+RECIPE = click.argument("recipe", shell_complete=recipe_names)
+RUN = click.argument("run", shell_complete=run_names)
+SAMPLES = click.IntRange(1, 1_000_000)
+SEED = click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+CHECKPOINT = click.option("--checkpoint", default="best", show_default=True, help="best, last or step-000500.")
+
+
+def generation_options(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of every verb that decodes."""
+    options = (
+        click.option(
+            "--decoding", type=click.Choice(["greedy", "sampling", "beam"]), default=default, show_default=True
+        ),
+        click.option("--temperature", type=float, help="Of sampling; below 1 plays safe."),
+        click.option("--top-k", type=int, help="Sample from the k likeliest words."),
+        click.option("--top-p", type=float, help="Sample from the likeliest words of mass p (the nucleus)."),
+        click.option("--beam-size", type=int, help="Hypotheses kept by the beam."),
+        CHECKPOINT,
+        SEED,
+        JSON,
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def chosen_decoding(
+    decoding: str, temperature: float | None, top_k: int | None, top_p: float | None, beam_size: int | None
+) -> "Decoding":
+    """The strategy that the options name; what is not given keeps the strategy's own default.
+
+    Raises ConfigError for a setting that is out of range or belongs to another strategy.
+    """
+    from latent.training import Schema
+    from textvae.decoding import Decoding
+
+    given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "size": beam_size}
+    settings = {name: value for name, value in given.items() if value is not None}
+    schema: Schema[Decoding] = Schema(Decoding)
+    return schema.validate({"kind": decoding, **settings}, f"--decoding {decoding}")
