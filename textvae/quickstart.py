@@ -18,7 +18,7 @@ from textvae.training import start_run
 
 RECIPES = ("quickstart-plain", "quickstart-cured")
 NUM_SAMPLES = 50  # importance samples: enough to see the difference, and soon done
-LIMIT = 1000  # test sentences
+LIMIT = 600  # test sentences
 SEED = 0
 ENDS = ("and he went up to the town .", "the children of israel did evil in the eyes of the lord .")
 SENTENCES = (

@@ -46,7 +46,6 @@ def describe_run(
     texts: Sequence[str] | None = None,
     ends: tuple[str, str] | None = None,
     seconds: float | None = None,
-    gain_by_position: Mapping[int, Estimate] | None = None,
 ) -> RunReport:
     """Let a run sample, reconstruct `texts` and walk between `ends`, and map its latent means.
 
@@ -72,7 +71,7 @@ def describe_run(
         latent_map=latent_map(
             posterior_of(trained, mapped).mean, mapped.lengths - 1, mapped.labels, splits.label_names
         ),
-        gain_by_position=gain_by_position or {},
+        gain_by_position={place.first: place.shuffled for place in measures.gain_by_position},
     )
 
 
