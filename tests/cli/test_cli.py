@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -233,12 +234,22 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_an_interrupted_training_says_how_to_go_on(folder: Path, run: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cli", "train", "lstm", "--out", str(tmp_path / "run")]
     command += settings("corpus.kind=files", f"corpus.path={folder / 'tiny.txt'}", *SMALL, "train.steps=100000")
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ)
+    started = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's `&` ignores it
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run/checkpoints/step-000010").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    started.send_signal(2)
-    _, errors = started.communicate(timeout=60)
+    started.send_signal(signal.SIGINT)
+    try:
+        _, errors = started.communicate(timeout=60)
+    finally:
+        started.kill()
     assert started.returncode == 130
     assert f"textvae train --resume {tmp_path / 'run'}" in errors
     assert "Traceback" not in errors
