@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     trained = open_trained(Run.open(given.run))
-    split = trained.splits().by_name()["test"]
+    split = trained.splits.by_name()["test"]
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(given.seed))
     sentences = split.select(order[: given.sentences].numpy())
     num_samples, seed = given.samples, given.seed

@@ -3,9 +3,13 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from corpora import Sentences, Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))  # `checks`, `oracle` and `tiny`, which the folders of tests share
 install_import_hook(["corpora", "latent", "textvae"], "checks.typechecker")
@@ -28,3 +32,23 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the corpora are not at {DATA}")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> "Tokenizer":
+    """Of sixty sentences of the tiny language."""
+    from tiny import sentences
+
+    from corpora import Tokenizer, TokenizerConfig
+
+    return Tokenizer.train(sentences(60), TokenizerConfig())
+
+
+@pytest.fixture(scope="session")
+def split(tokenizer: "Tokenizer") -> "Sentences":
+    """These sixty sentences, encoded."""
+    from tiny import sentences
+
+    from corpora import encode_sentences
+
+    return encode_sentences(sentences(60), tokenizer, 40)

@@ -93,7 +93,7 @@ def _fits(run: Run, figures: Measures, asked: Mapping[str, Any]) -> bool:
     """Whether the measures are what was asked for; a limit above the size of the split asks for all of it."""
     settings = _settings_of(figures)
     if asked.get("limit", 0) > figures.num_sentences:
-        settings["limit"] = max(asked["limit"], len(open_trained(run).splits().by_name()[figures.split]))
+        settings["limit"] = max(asked["limit"], len(open_trained(run).splits.by_name()[figures.split]))
     return asked.items() <= settings.items()
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +18,7 @@ from latent.measures.split import evaluating, restore_order
 from latent.training.files import write_atomically
 from textvae.decoding import Decoding
 from textvae.interpolation import PATHS, mark_repeats, positions
+from textvae.parquet import parquet_bytes
 from textvae.reconstruction import texts_of
 from textvae.session import TOKENS_AT_ONCE, Trained
 
@@ -105,7 +105,5 @@ def encode_file(trained: Trained, source: Path, target: Path) -> Texts:
             "standard_deviation": list(q.stddev.cpu().numpy()),
         }
     )
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    write_atomically(target, buffer.getvalue().to_pybytes())
+    write_atomically(target, parquet_bytes(table))
     return texts

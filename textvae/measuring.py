@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +31,7 @@ from latent.training import Run
 from textvae.decoding import Greedy
 from textvae.edit_distance import reconstruction_distance
 from textvae.generation import decode_texts
+from textvae.parquet import parquet_bytes
 from textvae.positions import GainByPosition, PositionGain, gain_by_position
 from textvae.prior_samples import PriorSamples, measure_prior_samples
 from textvae.rates import bits_per_character, perplexity
@@ -241,7 +241,7 @@ def _exact(value: float) -> Estimate:
 
 def choose_sentences(trained: Trained, split: str, limit: int | None, seed: int) -> Sentences:
     """A split of the run's corpus, or `limit` sentences of it."""
-    splits = trained.splits().by_name()
+    splits = trained.splits.by_name()
     if split not in splits:
         raise ValueError(f"--split {split}: no such split; there are {', '.join(splits)}")
     sentences = splits[split]
@@ -255,7 +255,5 @@ def save_measures(run: Run, found: Measured) -> None:
     """Keep the measures in the run: `measures/SPLIT.json`, and `measures/SPLIT.parquet` with a row per sentence."""
     split = found.figures.split
     table = pa.table({name: values.double().numpy() for name, values in found.per_sentence.items()})
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    run.write(f"measures/{split}.parquet", buffer.getvalue().to_pybytes())
+    run.write(f"measures/{split}.parquet", parquet_bytes(table))
     run.write(f"measures/{split}.json", json.dumps(asdict(found.figures), indent=1) + "\n")

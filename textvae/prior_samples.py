@@ -59,7 +59,7 @@ def measure_prior_samples(trained: Trained, num_samples: int = 2000, seed: int =
     There are no more samples than validation sentences. A sample is encoded again as a sentence of the corpus would
     be: one that does not end within `max_length` is cut there. Raises ValueError where that leaves fewer than two.
     """
-    splits, tokenizer, corpus = trained.splits(), trained.tokenizer, trained.recipe.corpus
+    splits, tokenizer, corpus = trained.splits, trained.tokenizer, trained.recipe.corpus
     num_samples = min(num_samples, len(splits.valid))
     samples = encode_sentences(sample(trained, num_samples, Sampling(), seed), tokenizer, corpus.max_length)
     order = np.random.default_rng(seed).permutation(len(splits.valid))

@@ -52,7 +52,7 @@ def describe_run(
     Without `texts` they are sentences of the split that was measured, the same for all runs that share it, and the
     ends the first and the last of them.
     """
-    splits = trained.splits()
+    splits = trained.splits
     sentences = splits.by_name()[measures.split]
     order = np.random.default_rng(0).permutation(len(sentences))
     if texts is None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -29,8 +30,9 @@ class Trained:
     device: torch.device
     warnings: tuple[str, ...]
 
+    @cached_property
     def splits(self) -> Splits:
-        """The run's corpus, encoded with the run's own tokenizer.
+        """The run's corpus, encoded with the run's own tokenizer: read once, however often it is asked for.
 
         Raises RunError where its text is not what the run was trained on.
         """

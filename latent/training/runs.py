@@ -105,7 +105,7 @@ class Run:
     def last_validation(self) -> dict[str, float] | None:
         """The figures of the latest validation, if there has been one."""
         rows = [row for row in self.metrics() if row.get("split") == "valid"]
-        return rows[-1] if rows else None
+        return {name: value for name, value in rows[-1].items() if name not in ("step", "split")} if rows else None
 
     def cut_metrics(self, step: int) -> None:
         """Drop the rows after a step, which a resumed training will write again."""

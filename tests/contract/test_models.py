@@ -6,10 +6,9 @@ from typing import get_args
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import sentences
 from torch import Tensor
 
-from corpora import PAD, Sentences, TextBatch, Tokenizer, TokenizerConfig, encode_sentences
+from corpora import PAD, Sentences, TextBatch, Tokenizer
 from latent.bound import ElboObjective
 from latent.training.checkpoints import MODEL
 from textvae.decoding import Greedy
@@ -28,16 +27,6 @@ CASES = [
     for kind in KINDS
     for name, options in OPTIONS.items()
 ]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train(sentences(60), TokenizerConfig())
-
-
-@pytest.fixture(scope="module")
-def split(tokenizer: Tokenizer) -> Sentences:
-    return encode_sentences(sentences(60), tokenizer, 40)
 
 
 @pytest.fixture

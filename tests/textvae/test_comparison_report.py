@@ -93,7 +93,7 @@ def test_a_limit_beyond_the_split_is_the_whole_of_it(runs):
     said = []
     found = compare_runs(runs[:1], limit=10_000, say=said.append)
     assert not said
-    assert found.runs[0].figures.num_sentences == len(open_trained(runs[0]).splits().test)
+    assert found.runs[0].figures.num_sentences == len(open_trained(runs[0]).splits.test)
     compare_runs(runs[:1], limit=5, say=said.append)
     compare_runs(runs[:1], limit=6, say=said.append)
     assert len(said) == 2

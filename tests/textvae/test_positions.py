@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import sentences, tiny_recipe, write_corpus
+from tiny import tiny_recipe, write_corpus
 
-from corpora import PAD, Sentences, TextBatch, Tokenizer, TokenizerConfig, encode_sentences, evaluation_batches
+from corpora import PAD, Sentences, TextBatch, Tokenizer, evaluation_batches
 from latent.measures import encode_split, mean_estimate, shuffled_gain
 from textvae.models import LstmVae, LstmVaeConfig
 from textvae.positions import gain_by_position, summarise_gains
@@ -15,16 +15,6 @@ from textvae.session import open_trained
 from textvae.training import start_run
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train(sentences(60), TokenizerConfig())
-
-
-@pytest.fixture(scope="module")
-def split(tokenizer: Tokenizer) -> Sentences:
-    return encode_sentences(sentences(60), tokenizer, 40)
 
 
 @pytest.fixture
@@ -162,7 +152,7 @@ def test_one_sentence_has_no_other_z(model: LstmVae, split: Sentences) -> None:
 
 def test_of_a_trained_run(tmp_path: Path) -> None:
     trained = open_trained(start_run(tiny_recipe(write_corpus(tmp_path)), tmp_path / "run"))
-    parts = list(evaluation_batches(trained.splits().train, 512))
+    parts = list(evaluation_batches(trained.splits.train, 512))
     terms = encode_split(trained.model, parts, trained.device)
     found = gain_by_position(trained.model, parts, terms, trained.device)
     assert found.positions[0].num_sentences == len(terms)

@@ -117,7 +117,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def test_of_a_trained_run(trained: Trained) -> None:
-    splits = trained.splits()
+    splits = trained.splits
     found = measure_prior_samples(trained, num_samples=25)
     assert found == measure_prior_samples(trained, num_samples=25)
     assert found != measure_prior_samples(trained, num_samples=25, seed=1)

@@ -224,7 +224,7 @@ def test_a_corpus_that_has_changed_is_refused(tmp_path: Path) -> None:
     path = write_corpus(tmp_path)
     run = start_run(tiny_recipe(path), tmp_path / "run")
     path.write_text(path.read_text("utf-8") + "one more sentence .\n", "utf-8")
-    for use in (lambda: resume_run(run), lambda: open_trained(run).splits()):
+    for use in (lambda: resume_run(run), lambda: open_trained(run).splits):
         with pytest.raises(RunError, match="the text of the corpus has changed"):
             use()
 
