@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 sys.path.insert(0, str(Path(__file__).parent))  # `checks`, `oracle` and `tiny`, which the folders of tests share
 install_import_hook(["corpora", "latent", "textvae"], "checks.typechecker")
+
+# A deadline would make the machine's load a cause of failure.
+hypothesis.settings.register_profile("textvae", deadline=None)
+hypothesis.settings.load_profile("textvae")
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
