@@ -3,9 +3,9 @@
 Whatever imports torch is imported inside the commands, so that `textvae --help` answers at once.
 """
 
+import importlib
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,35 +14,70 @@ import click
 from textvae.options import (
     CHECKPOINT,
     JSON,
+    LABEL,
+    OUT,
     RECIPE,
     RUN,
     SAMPLES,
     SEED,
     SET,
-    chosen_decoding,
     generation_options,
+    options_of,
     recipe_names,
     run_names,
 )
 
 if TYPE_CHECKING:
-    from textvae.session import Trained
+    from latent.training import Run, Side
+    from latent.training.console import Shown
 
 
-def opened(run: str, checkpoint: str = "best") -> "Trained":
-    """The run by name, with a word on standard error about each damaged checkpoint."""
-    from latent.training import find_run
-    from textvae.session import open_trained
+def sides() -> "tuple[Side[Any], ...]":
+    """The sides of the project."""
+    from imagevae.side import IMAGE
+    from textvae.side import TEXT
 
-    trained = open_trained(find_run(run), checkpoint)
+    return TEXT, IMAGE
+
+
+def found_recipe(name: str, overrides: tuple[str, ...]) -> "tuple[Path, Side[Any], Any]":
+    """A recipe's file, its side and the recipe itself."""
+    from latent.training import find_recipe, side_of
+
+    path = find_recipe(name, [side.folder for side in sides()])
+    side = side_of(path, sides(), overrides)
+    return path, side, side.load_recipe(path, overrides)
+
+
+def found_run(name: str) -> "tuple[Run, Side[Any]]":
+    """A run and its side."""
+    from latent.training import find_run, side_of
+
+    run = find_run(name)
+    return run, side_of(run.config_path, sides())
+
+
+def verbs(side: "Side[Any]", module: str = "verbs") -> Any:
+    """What the verbs do on a side, or another module that both sides have."""
+    return importlib.import_module(f"{side.name}vae.{module}")
+
+
+def call(context: click.Context) -> "Shown":
+    """Open the RUN of a command, with a word on standard error about each damaged checkpoint, and do what it says."""
+    given, side = found_run(context.params["run"])
+    options = options_of(side.name, context)
+    for name in ("run", "as_json"):
+        options.pop(name)
+    trained = verbs(side).open_run(given, options.pop("checkpoint"))
     for line in trained.warnings:
         click.echo(f"warning: {line}", err=True)
-    return trained
+    shown: Shown = getattr(verbs(side), str(context.command.name))(trained, **options)
+    return shown
 
 
-def show_result(as_json: bool, value: Any, lines: Sequence[str]) -> None:
+def show_result(as_json: bool, shown: "Shown") -> None:
     """Print one JSON document, or lines."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False) if as_json else "\n".join(lines))
+    click.echo(json.dumps(shown.value, indent=1, ensure_ascii=False) if as_json else "\n".join(shown.lines))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,11 +104,12 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
 @JSON
 def recipes(as_json: bool) -> None:
     """List what can be trained."""
-    from textvae.recipe import list_recipes
+    from latent.training import list_recipes
+    from latent.training.console import Shown
 
-    found = list_recipes()
+    found = list_recipes([side.folder for side in sides()])
     rows = [{"name": recipe.name, "summary": recipe.summary} for recipe in found]
-    show_result(as_json, rows, [f"{recipe.name:<18} {recipe.summary}" for recipe in found])
+    show_result(as_json, Shown(rows, [f"{recipe.name:<18} {recipe.summary}" for recipe in found]))
 
 
 @cli.command()
@@ -81,9 +117,8 @@ def recipes(as_json: bool) -> None:
 @SET
 def show(recipe: str, overrides: tuple[str, ...]) -> None:
     """Print a recipe fully resolved, every default written out."""
-    from textvae.recipe import dump_recipe, find_recipe, load_recipe
-
-    click.echo(dump_recipe(load_recipe(find_recipe(recipe), overrides)), nl=False)
+    _, side, loaded = found_recipe(recipe, overrides)
+    click.echo(side.schema.dump(loaded), nl=False)
 
 
 @cli.command()
@@ -98,113 +133,88 @@ def train(recipe: str | None, overrides: tuple[str, ...], out: Path | None, resu
         raise click.UsageError("give a RECIPE, or --resume RUN")
     if resume is not None and (overrides or out or dry_run):
         raise click.UsageError("--resume goes on with the run as it is: it takes no --set, --out or --dry-run")
-    from latent.training import find_run
+    from latent.training import resume_run, start_run
     from latent.training.runs import new_run_path, runs_root
-    from textvae.recipe import dump_recipe, find_recipe, load_recipe
-    from textvae.training import resume_run, start_run
 
     if resume is not None:
-        click.echo(resume_run(find_run(resume)).path)
+        stopped, side = found_run(resume)
+        click.echo(resume_run(side, stopped).path)
         return
-    path = find_recipe(str(recipe))
-    loaded = load_recipe(path, overrides)
+    path, side, loaded = found_recipe(str(recipe), overrides)
     if dry_run:
-        click.echo(dump_recipe(loaded), nl=False)
+        click.echo(side.schema.dump(loaded), nl=False)
         return
-    click.echo(start_run(loaded, out or new_run_path(path.stem, loaded.train.seed, runs_root())).path)
+    click.echo(start_run(side, loaded, out or new_run_path(path.stem, loaded.train.seed, runs_root())).path)
 
 
 @cli.command()
 @RUN
 @click.option("--split", default="test", show_default=True, help="train, valid or test.")
-@click.option("--samples", type=SAMPLES, default=100, show_default=True, help="Importance samples of each sentence.")
+@click.option("--samples", type=SAMPLES, default=100, show_default=True, help="Importance samples of each example.")
 @click.option("--half-width", type=float, help="Stop drawing where the NLL is known within so many nats.")
-@click.option("--limit", type=click.IntRange(min=2), help="Measure so many sentences of the split, chosen by seed.")
-@click.option(
-    "--full", is_flag=True, help="Also samples of the prior against the corpus, and interpolation smoothness."
-)
+@click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed.")
+@click.option("--full", is_flag=True, help="Of text, also samples of the prior against the corpus, and smoothness.")
 @CHECKPOINT
 @SEED
 @JSON
-def measure(
-    run: str,
-    split: str,
-    samples: int,
-    half_width: float | None,
-    limit: int | None,
-    full: bool,
-    checkpoint: str,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Measure a RUN: bound, KL, mutual information, active units, perplexity, use of z, with intervals."""
-    from textvae.measuring import measure as measure_run
-    from textvae.measuring import save_measures
-    from textvae.tables import measured_lines
-
-    trained = opened(run, checkpoint)
-    found = measure_run(trained, split, samples, limit, seed, half_width=half_width, by_decoding=full)
-    show_result(as_json, found.figures.as_dict(), measured_lines(trained.run.name, found.figures))
-    save_measures(trained.run, found)
+@click.pass_context
+def measure(context: click.Context, /, as_json: bool, **_: Any) -> None:
+    """Measure a RUN: bound, KL, mutual information, active units, use of z, with intervals."""
+    show_result(as_json, call(context))
 
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, shell_complete=run_names)
 @click.option("--split", default="test", show_default=True, help="train, valid or test.")
 @click.option("--samples", type=SAMPLES, help="Measure again where K, the importance samples, is another.")
-@click.option("--limit", type=click.IntRange(min=2), help="Measure again where the number of sentences is another.")
+@click.option("--limit", type=click.IntRange(min=2), help="Measure again where the number of examples is another.")
 @click.option("--seed", type=click.IntRange(min=0), help="Measure again where the seed of the measuring is another.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a report there: one page, nothing beside it.")
 @click.option("--csv", is_flag=True, help="Print CSV instead of tables; --json goes before it.")
 @JSON
 def compare(runs: tuple[str, ...], html: Path | None, csv: bool, as_json: bool, **asked: Any) -> None:
     """Put RUNS side by side: paired differences from the first, seeds pooled, what may not be compared."""
-    from latent.training import find_run
-    from textvae.comparison_report import run_comparison
-    from textvae.comparison_tables import as_dict, comparison_lines, csv_text
+    from latent.reporting.comparison_report import run_comparison
+    from latent.reporting.comparison_tables import as_dict, comparison_lines, csv_text
+    from latent.reporting.run_kind import one_side
+    from latent.training.console import Shown
 
+    given = [found_run(run) for run in runs]
     found = run_comparison(
-        [find_run(run) for run in runs],
+        verbs(one_side(given), "run_kind").KIND,
+        [run for run, _ in given],
         num_samples=asked.pop("samples"),
         report=html,
         say=lambda line: click.echo(line, err=True),
         **asked,
     )
-    show_result(as_json, as_dict(found), [csv_text(found).rstrip("\n")] if csv else comparison_lines(found))
+    lines = [csv_text(found).rstrip("\n")] if csv else comparison_lines(found)
+    show_result(as_json, Shown(as_dict(found), lines))
 
 
 @cli.command()
 @RUN
 @click.option("-n", "num_samples", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
+@OUT
+@LABEL
 @generation_options("sampling")
-def sample(run: str, num_samples: int, checkpoint: str, seed: int, as_json: bool, **decoding: Any) -> None:
-    """Print sentences from the prior."""
-    from textvae.generation import sample as sample_run
-
-    texts = sample_run(opened(run, checkpoint), num_samples, chosen_decoding(**decoding), seed)
-    show_result(as_json, texts, texts)
+@click.pass_context
+def sample(context: click.Context, /, as_json: bool, **_: Any) -> None:
+    """Draw from the prior: print sentences, or write images."""
+    show_result(as_json, call(context))
 
 
 @cli.command()
 @RUN
-@click.argument("texts", nargs=-1)
+@click.argument("examples", nargs=-1)
 @click.option("--file", type=click.Path(path_type=Path), help="Take the lines of a file instead.")
 @click.option("--from-sample", is_flag=True, help="Decode a draw of the posterior instead of its mean.")
+@OUT
 @generation_options("greedy")
-def reconstruct(run: str, texts: tuple[str, ...], file: Path | None, from_sample: bool, **options: Any) -> None:
-    """Encode each of TEXTS and decode it again."""
-    if bool(texts) == (file is not None):
-        raise click.UsageError("give sentences, or --file FILE")
-    from corpora import read_sentences
-    from textvae.generation import reconstruct as reconstruct_texts
-
-    given = read_sentences(file).sentences if file else list(texts)
-    checkpoint, seed, as_json = (options.pop(name) for name in ("checkpoint", "seed", "as_json"))
-    trained = opened(run, checkpoint)
-    found = reconstruct_texts(trained, given, chosen_decoding(**options), seed=seed, from_sample=from_sample)
-    pairs = list(zip(given, found, strict=True))
-    rows = [{"text": text, "reconstruction": back} for text, back in pairs]
-    show_result(as_json, rows, [f"{text}\n  → {back}" for text, back in pairs])
+@click.pass_context
+def reconstruct(context: click.Context, /, as_json: bool, **_: Any) -> None:
+    """Encode each of EXAMPLES and decode it again: sentences, or the numbers of test images."""
+    show_result(as_json, call(context))
 
 
 @cli.command()
@@ -213,19 +223,12 @@ def reconstruct(run: str, texts: tuple[str, ...], file: Path | None, from_sample
 @click.argument("last")
 @click.option("--steps", type=click.IntRange(2, 10_000), default=7, show_default=True, help="Points, ends included.")
 @click.option("--path", type=click.Choice(["linear", "slerp"]), default="linear", show_default=True)
+@OUT
 @generation_options("greedy")
-def interpolate(run: str, first: str, last: str, steps: int, path: str, **options: Any) -> None:
-    """Walk from the sentence FIRST to the sentence LAST through z."""
-    from textvae.generation import interpolate as walk
-
-    checkpoint, seed, as_json = (options.pop(name) for name in ("checkpoint", "seed", "as_json"))
-    found = walk(opened(run, checkpoint), first, last, steps, path, chosen_decoding(**options), seed)
-    points = [{"position": p.position, "text": p.text, "is_repeat": p.is_repeat} for p in found]
-    show_result(
-        as_json,
-        {"first": first, "last": last, "kind": path, "path": points},
-        [f"{p.position:.2f}  {p.text}{'  (the same)' if p.is_repeat else ''}" for p in found],
-    )
+@click.pass_context
+def interpolate(context: click.Context, /, as_json: bool, **_: Any) -> None:
+    """Walk from FIRST to LAST through z: two sentences, or the numbers of two test images."""
+    show_result(as_json, call(context))
 
 
 @cli.command()
@@ -235,10 +238,10 @@ def interpolate(run: str, first: str, last: str, steps: int, path: str, **option
 @CHECKPOINT
 def encode(run: str, file: Path, out: Path, checkpoint: str) -> None:
     """Write the posterior of each line of a file to Parquet: line, text, mean, standard deviation."""
-    from textvae.generation import encode_file
-
-    texts = encode_file(opened(run, checkpoint), file, out)
-    click.echo(f"{len(texts.sentences):,} sentences, {texts.num_empty:,} empty lines skipped → {out}")
+    given, side = found_run(run)
+    if side.name != "text":
+        raise click.UsageError(f"{given.path}: encode reads sentences, and this is a run of the {side.name} side")
+    show_result(False, verbs(side).encode(given, checkpoint, file, out))
 
 
 @cli.group()
@@ -251,13 +254,9 @@ def corpus() -> None:
 @SET
 @JSON
 def stats(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Sentences, tokens, lengths, vocabulary, unknown words, duplicates and overlap of a RECIPE's corpus."""
-    from corpora import corpus_statistics, load_splits
-    from textvae.recipe import find_recipe, load_recipe
-    from textvae.tables import corpus_table, table_lines
-
-    found = corpus_statistics(load_splits(load_recipe(find_recipe(recipe), overrides).corpus))
-    show_result(as_json, found, table_lines(corpus_table(found)))
+    """What a RECIPE's corpus holds: sizes, lengths, vocabulary, duplicates; or sizes, classes, pixels."""
+    _, side, loaded = found_recipe(recipe, overrides)
+    show_result(as_json, verbs(side).statistics(loaded))
 
 
 @corpus.command()
@@ -265,11 +264,8 @@ def stats(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @SET
 def prepare(recipe: str, overrides: tuple[str, ...]) -> None:
     """Tokenise a RECIPE's corpus into the cache, so that training starts at once."""
-    from corpora import load_splits
-    from textvae.recipe import find_recipe, load_recipe
-
-    splits = load_splits(load_recipe(find_recipe(recipe), overrides).corpus)
-    click.echo(f"{len(splits.train):,} / {len(splits.valid):,} / {len(splits.test):,} sentences ready")
+    _, side, loaded = found_recipe(recipe, overrides)
+    show_result(False, verbs(side).prepare(loaded))
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ import torch
 from corpora import Sentences, evaluation_batches
 from latent.measures import Estimate, evaluating, importance_weighted, mean_estimate
 from latent.training import Run
-from textvae.session import TOKENS_AT_ONCE, Trained, open_trained
+from textvae.session import Trained, open_trained
+from textvae.side import TOKENS_AT_ONCE
 
 PLAIN_CHUNK = 100
 ROWS_AT_ONCE = 2048

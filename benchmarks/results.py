@@ -10,12 +10,12 @@ import json
 import time
 from pathlib import Path
 
-from latent.training import Run
-from textvae.measuring import Measures, measure, save_measures
-from textvae.recipe import find_recipe, load_recipe
+from latent.reporting import shown
+from latent.reporting.stored_measures import save_measures
+from latent.training import Run, resume_run, start_run
+from textvae.measuring import Measures, measure
 from textvae.session import open_trained
-from textvae.tables import shown
-from textvae.training import resume_run, start_run
+from textvae.side import TEXT
 
 UNIGRAM = "corpus.tokenizer={kind: unigram, vocabulary_size: 8000}"
 CASES = {
@@ -30,10 +30,10 @@ HEAD = ("run", "T", "vocabulary", "−ELBO", "NLL", "PPL", "KL", "MI", "active u
 def trained_run(name: str, data: Path, out: Path, overrides: list[str]) -> Run:
     """The case's run, trained to its end."""
     if (out / name / "config.yaml").exists():
-        return resume_run(Run.open(out / name))
+        return resume_run(TEXT, Run.open(out / name))
     recipe, corpus, settings = CASES[name]
     on_files = ["corpus.kind=files", f"corpus.path={data / corpus}", *settings]
-    return start_run(load_recipe(find_recipe(recipe), [*on_files, *overrides]), out / name)
+    return start_run(TEXT, TEXT.load_recipe(TEXT.folder / f"{recipe}.yaml", [*on_files, *overrides]), out / name)
 
 
 def row(name: str, found: Measures) -> str:

@@ -40,6 +40,9 @@ class Files:
     def log_probs(self, texts: Sequence[str]) -> None:
         """What log p(x) truly is: unknown for a text that somebody wrote."""
 
+    def factors(self) -> None:
+        """What a sentence was made to say: unknown for a text that somebody wrote."""
+
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: single blanks."""
         return " ".join(text.split())

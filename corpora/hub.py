@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from corpora.data_sets import load_data_set
 from corpora.texts import SPLITS, Fractions, MaxLength, Texts, check_fractions, collect, cut
 from corpora.tokenizer import TokenizerConfig
 
@@ -47,6 +47,9 @@ class Hub:
     def log_probs(self, texts: Sequence[str]) -> None:
         """What log p(x) truly is: unknown for a text that somebody wrote."""
 
+    def factors(self) -> None:
+        """What a sentence was made to say: unknown for a text that somebody wrote."""
+
     def normalise(self, text: str) -> str:
         """A user's sentence in the corpus' own form: single blanks."""
         return " ".join(text.split())
@@ -76,7 +79,7 @@ class Hub:
 
     def _columns(self) -> dict[str, tuple[list[str | None], list[Any] | None]]:
         """Text and label of every row, for each of our splits that the data set has."""
-        splits = self._load()
+        splits = load_data_set(self.name, self.config, self.revision, self.train_split)
         named = {"train": self.train_split, "valid": self.valid_split, "test": self.test_split}
         for ours, theirs in named.items():
             if theirs is not None and theirs not in splits:
@@ -108,33 +111,3 @@ class Hub:
                 f"{self.name} ({split}): column {self.column} holds no text but {features[self.column]}; "
                 "set corpus.column to one that does"
             )
-
-    def _load(self) -> Mapping[str, Any]:
-        import datasets  # takes a second or two, which other corpora need not pay
-        from huggingface_hub.errors import HfHubHTTPError
-
-        # what went wrong is said below, once; the hub's own retries would fill the screen
-        for name in ("huggingface_hub", "datasets"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        folder = Path(self.name).expanduser()
-        try:
-            if (folder / "dataset_dict.json").exists():
-                return dict(datasets.load_from_disk(folder))
-            if (folder / "state.json").exists():
-                return {self.train_split: datasets.load_from_disk(folder)}
-            name = str(folder) if folder.is_dir() else self.name
-            return dict(datasets.load_dataset(name, self.config, revision=self.revision))
-        except ConnectionError as error:
-            raise ValueError(
-                f"{self.name}: the hub cannot be reached and no copy is at hand; check the network, or set "
-                f"corpus.name to a folder that holds the data set ({_first_line(error)})"
-            ) from error
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError, HfHubHTTPError) as error:
-            raise ValueError(
-                f"{self.name}: cannot be loaded; check corpus.name, config and revision: {_first_line(error)}"
-            ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    """What went wrong at the root: `datasets` wraps the reason for a broken file in a line that says nothing."""
-    return str(error.__cause__ or error).strip().partition("\n")[0]

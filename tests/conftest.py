@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from corpora import Sentences, Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parent))  # `checks`, `oracle` and `tiny`, which the folders of tests share
-install_import_hook(["corpora", "latent", "textvae"], "checks.typechecker")
+install_import_hook(["corpora", "imagevae", "latent", "textvae"], "checks.typechecker")
 
 # A deadline would make the machine's load a cause of failure.
 hypothesis.settings.register_profile("textvae", deadline=None)

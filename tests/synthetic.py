@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from latent.measures import Estimate, judge, mean_estimate
+from latent.measures import Estimate, Measured, judge, mean_estimate
+from latent.reporting.run_kind import MeasuredRun
 from latent.training import Run
-from textvae.measuring import Measured, Measures
-from textvae.pooling import MeasuredRun
+from textvae.measuring import Measures
 from textvae.rates import perplexity
-from textvae.recipe import find_recipe, load_recipe
+from textvae.run_kind import KIND
+from textvae.side import TEXT
 
 CEILING = 5.3
 
@@ -23,19 +24,19 @@ def around(value: float) -> Estimate:
 def measured(nll: Tensor, num_tokens: Tensor, mutual_information: float = 4.0, **settings: object) -> Measured:
     """Figures that rest on their sentences; each sentence has 6 nats of KL, and an ELBO 1 nat below −NLL."""
     elbo, kl = -nll - 1.0, torch.full_like(nll, 6.0)
-    per_sentence = {"elbo": elbo, "reconstruction": -elbo - kl, "kl": kl, "nll": nll, "num_tokens": num_tokens}
+    per_example = {"elbo": elbo, "reconstruction": -elbo - kl, "kl": kl, "nll": nll, "num_tokens": num_tokens}
     information, units, gain = around(mutual_information), around(mutual_information), around(mutual_information)
     verdict = judge(information, units, gain)
     figures = Measures(
         split="test",
-        sentences_digest="d1",
-        num_sentences=len(nll),
+        examples_digest="d1",
+        num_examples=len(nll),
         num_samples=10,
         half_width=None,
         seed=0,
         checkpoint="step-000200",
         elbo=mean_estimate(elbo),
-        reconstruction=mean_estimate(per_sentence["reconstruction"]),
+        reconstruction=mean_estimate(per_example["reconstruction"]),
         kl=mean_estimate(kl),
         kl_per_dimension=(0.5, 3.5, 2.0, 0.0),
         kl_quantiles={"0.5": around(6.0)},
@@ -53,6 +54,7 @@ def measured(nll: Tensor, num_tokens: Tensor, mutual_information: float = 4.0, *
         effective_sample_size=around(4.0),
         total_draws=10 * len(nll),
         excess=None,
+        factors=None,
         bits_per_character=around(1.4),
         ppl=perplexity(nll, num_tokens),
         tokens_per_sentence=Estimate(*[num_tokens.mean().item()] * 3),
@@ -70,7 +72,7 @@ def measured(nll: Tensor, num_tokens: Tensor, mutual_information: float = 4.0, *
         verdict_reasons=verdict.reasons,
         verdict_advice=verdict.advice,
     )
-    return Measured(replace(figures, **settings), per_sentence)
+    return Measured(replace(figures, **settings), per_example)
 
 
 def sentences(num_sentences: int = 200, shift: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -84,5 +86,9 @@ def sentences(num_sentences: int = 200, shift: float = 0.0, seed: int = 0) -> tu
 def measured_run(name: str, *overrides: str, found: Measured | None = None, recipe: str = "lstm") -> MeasuredRun:
     """A run of a recipe that stands nowhere."""
     return MeasuredRun(
-        name, Run(Path("runs") / name), load_recipe(find_recipe(recipe), overrides), found or measured(*sentences())
+        KIND,
+        name,
+        Run(Path("runs") / name),
+        TEXT.load_recipe(TEXT.folder / f"{recipe}.yaml", overrides),
+        found or measured(*sentences()),
     )

@@ -3,7 +3,14 @@
 import random
 from pathlib import Path
 
-from textvae.recipe import TextRecipe, find_recipe, load_recipe
+from imagevae.recipe import ImageRecipe
+from imagevae.side import IMAGE
+from latent.training import Run, apply_overrides, read_tree
+from latent.training import resume_run as resume_run_of
+from latent.training import start_run as start_run_of
+from latent.training.side import EXCLUSIVE_KEYS
+from textvae.recipe import TextRecipe
+from textvae.side import TEXT
 
 SUBJECTS = ("the dog", "a cat", "my friend", "the old man", "no child")
 VERBS = ("saw", "liked", "followed", "did not see")
@@ -43,4 +50,39 @@ def write_corpus(folder: Path, num_sentences: int = 120) -> Path:
 def tiny_recipe(corpus: Path, *overrides: str, recipe: str = "lstm") -> TextRecipe:
     """A recipe on the file, shrunk."""
     on_file = ("corpus.kind=files", f"corpus.path={corpus}", "corpus.tokenizer.min_count=1")
-    return load_recipe(find_recipe(recipe), (*on_file, *SMALL, "train.steps=30", *overrides))
+    return TEXT.load_recipe(TEXT.folder / f"{recipe}.yaml", (*on_file, *SMALL, "train.steps=30", *overrides))
+
+
+def start_run(recipe: TextRecipe, path: Path) -> Run:
+    """Train a text recipe."""
+    return start_run_of(TEXT, recipe, path)
+
+
+def resume_run(run: Run) -> Run:
+    """Go on with a run of sentences."""
+    return resume_run_of(TEXT, run)
+
+
+SMALLER = {"mlp": {"hidden_sizes": [20, 12]}, "conv": {"channels": [4, 6], "hidden_size": 12}}
+
+
+def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecipe:
+    """An image recipe on the 8×8 digits, whatever its own corpus, shrunk."""
+    tree = read_tree(IMAGE.folder / f"{recipe}.yaml")
+    tree["corpus"] = {"kind": "digits", "binarisation": tree["corpus"]["binarisation"]}
+    if "network" in tree["model"]:
+        tree["model"]["network"] |= SMALLER[tree["model"]["network"]["kind"]]
+    if "steps" in tree.get("update", {}):
+        tree["update"]["steps"] = 10
+    tree["train"] |= {"epochs": 3, "images_per_batch": 100, "precision": "fp32", "log_steps": 5, "checkpoint_steps": 13}
+    return IMAGE.schema.validate(apply_overrides(tree, overrides, EXCLUSIVE_KEYS), recipe)
+
+
+def start_image_run(recipe: ImageRecipe, path: Path) -> Run:
+    """Train an image recipe."""
+    return start_run_of(IMAGE, recipe, path)
+
+
+def resume_image_run(run: Run) -> Run:
+    """Go on with a run of images."""
+    return resume_run_of(IMAGE, run)

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from sacrebleu.metrics.bleu import BLEU
 
 from latent.measures import Estimate
-from textvae.jackknife import jackknife_estimate
+from latent.measures.jackknife import jackknife_estimate
 
 MAX_ORDER = 4
 MISSING_COUNT = 0.1  # of an n-gram order without a match, as Texygen has it

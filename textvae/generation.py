@@ -14,13 +14,14 @@ from torch.distributions import Distribution
 from corpora import UNK, Sentences, evaluation_batches, read_sentences
 from corpora.texts import Texts
 from latent.distributions import concatenate, take
+from latent.distributions.paths import PATHS, positions
 from latent.measures.split import evaluating, restore_order
 from latent.training.files import write_atomically
+from latent.training.parquet import parquet_bytes
 from textvae.decoding import Decoding
-from textvae.interpolation import PATHS, mark_repeats, positions
-from textvae.parquet import parquet_bytes
 from textvae.reconstruction import texts_of
-from textvae.session import TOKENS_AT_ONCE, Trained
+from textvae.session import Trained
+from textvae.side import TOKENS_AT_ONCE
 
 ROWS_AT_ONCE = 512  # sentences decoded at once
 
@@ -64,6 +65,11 @@ def interpolate(
     z = PATHS[path](q.mean[0], q.mean[1], num_steps)
     texts = decode_texts(trained, z, decoding, seed)
     return [Step(*point) for point in zip(where, texts, mark_repeats(texts), strict=True)]
+
+
+def mark_repeats(texts: list[str]) -> list[bool]:
+    """True where a text equals the one before it: a stretch of the path on which the decoder says nothing new."""
+    return [text == before for text, before in zip(texts, [None, *texts], strict=False)]
 
 
 def decode_texts(trained: Trained, z: Float[Tensor, "N Z"], decoding: Decoding, seed: int = 0) -> list[str]:

@@ -1,96 +1,47 @@
 """`textvae measure`: everything that is known of a run on a split, each figure with its 95 % interval."""
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from corpora import Sentences, evaluation_batches
-from latent.measures import (
-    Estimate,
-    ImportanceWeighted,
-    SplitTerms,
-    active_units,
-    encode_split,
-    importance_weighted,
-    judge,
-    marginal_kl,
-    mean_estimate,
-    mutual_information,
-    quantile_estimate,
-)
-from latent.training import Run
+from latent.measures import BoundMeasures, Estimate, Measured, SplitMeasured, mean_estimate, measure_split
 from textvae.decoding import Greedy
 from textvae.edit_distance import reconstruction_distance
+from textvae.factor_probe import MIN_SENTENCES, FactorScore, probe_factors
 from textvae.generation import decode_texts
-from textvae.parquet import parquet_bytes
-from textvae.positions import GainByPosition, PositionGain, gain_by_position
+from textvae.positions import PositionGain, gain_by_position
 from textvae.prior_samples import PriorSamples, measure_prior_samples
 from textvae.rates import bits_per_character, perplexity
 from textvae.reconstruction import score_reconstructions
-from textvae.session import TOKENS_AT_ONCE, Trained
+from textvae.session import Trained
+from textvae.side import TOKENS_AT_ONCE
 from textvae.smoothness import Smoothness, measure_smoothness
 
 ROWS_AT_ONCE = 2048  # draws times sentences in one call of the decoder
-KL_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The figures of a split, and what stands behind them for each of its N sentences, in nats."""
+@dataclass(frozen=True, kw_only=True)
+class Measures(BoundMeasures):
+    """What a run is worth on a split of sentences: beside the bound, perplexity, BLEU, distances and shares.
 
-    figures: "Measures"
-    per_sentence: dict[str, Float[Tensor, " N"]]
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What a run is worth on a split. Nats per sentence, but for counts, perplexity, BLEU, distances and shares.
-
-    `num_samples` is K, the most importance samples of a sentence; with `half_width` fewer were drawn where they were
-    enough. `excess` is what the NLL has above the truth where the corpus knows its own law.
+    `excess` is what the NLL has above the truth and `factors` what a linear probe reads from z, where the corpus knows
+    its own law.
     """
 
-    split: str
-    sentences_digest: str
-    num_sentences: int
-    num_samples: int
-    half_width: float | None
-    seed: int
-    checkpoint: str
-    elbo: Estimate
-    reconstruction: Estimate
-    kl: Estimate
-    kl_per_dimension: tuple[float, ...]
-    kl_quantiles: dict[str, Estimate]
-    mutual_information: Estimate
-    mutual_information_ceiling: float
-    mutual_information_is_at_ceiling: bool
-    marginal_kl: Estimate
-    active_units: Estimate
-    active_units_at_0_001: int
-    active_units_at_0_1: int
-    nll: Estimate
-    nll_ladder: dict[str, Estimate]
-    nll_bias: float | None
-    nll_has_converged: bool
-    effective_sample_size: Estimate
-    total_draws: int
     excess: Estimate | None
+    factors: dict[str, FactorScore] | None
     ppl: Estimate
     bits_per_character: Estimate
     tokens_per_sentence: Estimate
     vocabulary_size: Estimate
-    shuffled_gain: Estimate
-    prior_gain: Estimate
     gain_by_position: tuple[PositionGain, ...]
     gain_on_first_positions: Estimate | None
     bleu: Estimate
@@ -98,14 +49,6 @@ class Measures:
     edit_distance: Estimate
     prior_samples: PriorSamples | None
     smoothness: Smoothness | None
-    verdict: str
-    verdict_reasons: tuple[str, ...]
-    verdict_advice: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON's view: each figure an object with `value`, `low` and `high`; what is not finite is null."""
-        found: dict[str, Any] = _finite(asdict(self))
-        return found
 
 
 def measure(
@@ -117,114 +60,84 @@ def measure(
     *,
     half_width: float | None = None,
     by_decoding: bool = False,
-) -> Measured:
+) -> Measured[Measures]:
     """Measure a run on a split, or on the first `limit` sentences of it in a random order that is a function of `seed`.
 
     With `half_width`, in nats, draws stop where the NLL is known that well. `by_decoding` adds what needs many
     sentences decoded: samples of the prior against the corpus, and the smoothness of interpolations. Raises ValueError
     for an unknown split and fewer than one sample, NotFiniteError where a sentence has no finite likelihood.
     """
-    sentences = choose_sentences(trained, split, limit, seed)
+    sentences, rows = choose_sentences(trained, split, limit, seed)
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
     model, device = trained.model, trained.device
-    terms = encode_split(model, batches, device, seed)
-    weighted = importance_weighted(
+    found = measure_split(
         model, batches, device, num_samples, half_width=half_width, rows_at_once=ROWS_AT_ONCE, seed=seed
     )
-    gains = gain_by_position(model, batches, terms, device, seed)
+    gains = gain_by_position(model, batches, found.terms, device, seed)
+    means, nll = found.terms.posterior.mean, found.weighted.nll
     originals = [trained.tokenizer.decode(sentences[i].tolist()) for i in range(len(sentences))]
-    true_log_prob = trained.recipe.corpus.log_probs(originals)
     num_tokens = torch.as_tensor(sentences.lengths, dtype=torch.float64) - 1
-    setting: dict[str, Any] = {
-        "split": split,
-        "sentences_digest": digest(sentences),
-        "num_sentences": len(sentences),
-        "num_samples": num_samples,
-        "half_width": half_width,
-        "seed": seed,
-        "checkpoint": trained.checkpoint.path.name,
-        "tokens_per_sentence": _exact(num_tokens.mean().item()),
-        "vocabulary_size": _exact(trained.tokenizer.vocabulary_size),
-        "ppl": perplexity(weighted.nll, num_tokens),
-        "bits_per_character": bits_per_character(weighted.nll, originals),
-        "excess": None
-        if true_log_prob is None
-        else mean_estimate(weighted.nll + torch.from_numpy(np.asarray(true_log_prob))),
-        "prior_samples": measure_prior_samples(trained, seed=seed) if by_decoding else None,
-        "smoothness": measure_smoothness(trained, terms.posterior.mean, seed=seed) if by_decoding else None,
-    }
-    found = _of_z(terms, gains, seed) | _of_bound(terms, weighted) | _of_decoding(trained, terms, originals, seed)
-    per_sentence = {
-        "elbo": terms.elbo,
-        "reconstruction": terms.reconstruction,
-        "kl": terms.kl,
-        "nll": weighted.nll,
-        "num_tokens": num_tokens,
-    }
-    return Measured(Measures(**setting, **found), per_sentence)
+    figures = Measures(
+        split=split,
+        examples_digest=digest(sentences),
+        num_examples=len(sentences),
+        num_samples=num_samples,
+        half_width=half_width,
+        seed=seed,
+        checkpoint=trained.checkpoint.path.name,
+        tokens_per_sentence=_exact(num_tokens.mean().item()),
+        vocabulary_size=_exact(trained.tokenizer.vocabulary_size),
+        ppl=perplexity(nll, num_tokens),
+        bits_per_character=bits_per_character(nll, originals),
+        gain_by_position=gains.positions,
+        gain_on_first_positions=gains.first_share,
+        prior_samples=measure_prior_samples(trained, seed=seed) if by_decoding else None,
+        smoothness=measure_smoothness(trained, means, seed=seed) if by_decoding else None,
+        **found.figures(gains.shuffled, gains.prior, seed),
+        **_of_truth(trained, split, rows, originals, found, seed),
+        **_of_decoding(trained, means, originals, seed),
+    )
+    return Measured(figures, {**found.per_example, "num_tokens": num_tokens})
 
 
-def _of_z(terms: SplitTerms, gains: GainByPosition, seed: int) -> dict[str, Any]:
-    """Is z used?"""
-    information = mutual_information(terms.posterior, terms.z)
-    marginal = marginal_kl(terms, information).estimate
-    units = active_units(terms.posterior.mean.cpu(), seed)
-    verdict = judge(information.estimate, units.count, gains.shuffled, marginal)
-    return {
-        "mutual_information": information.estimate,
-        "mutual_information_ceiling": information.ceiling,
-        "mutual_information_is_at_ceiling": information.is_at_ceiling,
-        "marginal_kl": marginal,
-        "active_units": units.count,
-        "active_units_at_0_001": units.count_at_0_001,
-        "active_units_at_0_1": units.count_at_0_1,
-        "shuffled_gain": gains.shuffled,
-        "prior_gain": gains.prior,
-        "gain_by_position": gains.positions,
-        "gain_on_first_positions": gains.first_share,
-        "verdict": verdict.name,
-        "verdict_reasons": verdict.reasons,
-        "verdict_advice": verdict.advice,
-    }
+def _of_truth(
+    trained: Trained,
+    split: str,
+    rows: Int64[np.ndarray, " N"],
+    originals: Sequence[str],
+    found: SplitMeasured,
+    seed: int,
+) -> dict[str, Any]:
+    """What the corpus knows of its own law: how far the NLL is above the truth, and what z says of the factors."""
+    corpus = trained.recipe.corpus
+    log_probs, factors = corpus.log_probs(originals), corpus.factors()
+    excess = None if log_probs is None else _excess(found.weighted.nll, torch.from_numpy(np.asarray(log_probs)))
+    if factors is None or len(rows) < MIN_SENTENCES:
+        return {"excess": excess, "factors": None}
+    values = {name: [column[row] for row in rows] for name, column in factors[split].items()}
+    return {"excess": excess, "factors": probe_factors(found.terms.posterior.mean.cpu(), values, seed)}
 
 
-def _of_bound(terms: SplitTerms, weighted: ImportanceWeighted) -> dict[str, Any]:
-    """How good is the bound?"""
-    per_dimension = terms.kl_per_dimension
-    return {
-        "elbo": mean_estimate(terms.elbo),
-        "reconstruction": mean_estimate(terms.reconstruction),
-        "kl": mean_estimate(terms.kl),
-        "kl_per_dimension": () if per_dimension is None else tuple(per_dimension.double().mean(0).tolist()),
-        "kl_quantiles": {f"{share:g}": quantile_estimate(terms.kl, share) for share in KL_QUANTILES},
-        "nll": weighted.estimate,
-        "nll_ladder": {str(k): mean_estimate(nll) for k, nll in weighted.ladder.items()},
-        "nll_bias": weighted.bias if math.isfinite(weighted.bias) else None,
-        "nll_has_converged": weighted.has_converged,
-        "effective_sample_size": mean_estimate(weighted.effective_sample_size),
-        "total_draws": weighted.total_draws,
-    }
+def _excess(nll: Float[Tensor, " N"], log_probs: Float[Tensor, " N"]) -> Estimate:
+    """Mean NLL − entropy over the same sentences; undefined (nan) where one of them has a word that is <unk>.
+
+    The probability of <unk> is that of many words together, so that the difference would be one of two laws.
+    """
+    if not log_probs.isfinite().all():
+        return Estimate(math.nan, math.nan, math.nan)
+    return mean_estimate(nll + log_probs)
 
 
-def _of_decoding(trained: Trained, terms: SplitTerms, originals: Sequence[str], seed: int) -> dict[str, Any]:
+def _of_decoding(trained: Trained, means: Float[Tensor, "N Z"], originals: Sequence[str], seed: int) -> dict[str, Any]:
     """How much of a sentence comes back from its posterior mean?"""
     is_tokenised = trained.recipe.corpus.tokenizer.kind == "word"
-    decoded = decode_texts(trained, terms.posterior.mean, Greedy(), seed)
+    decoded = decode_texts(trained, means, Greedy(), seed)
     matched = score_reconstructions(decoded, originals, is_tokenised=is_tokenised)
     return {
         "bleu": matched.bleu,
         "exact_match": matched.exact_match,
         "edit_distance": reconstruction_distance(decoded, originals, is_tokenised=is_tokenised),
     }
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for every number that JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def digest(sentences: Sentences) -> str:
@@ -239,21 +152,15 @@ def _exact(value: float) -> Estimate:
     return Estimate(value, value, value)
 
 
-def choose_sentences(trained: Trained, split: str, limit: int | None, seed: int) -> Sentences:
-    """A split of the run's corpus, or `limit` sentences of it."""
+def choose_sentences(
+    trained: Trained, split: str, limit: int | None, seed: int
+) -> tuple[Sentences, Int64[np.ndarray, " N"]]:
+    """A split of the run's corpus, or `limit` sentences of it, and their places in the split."""
     splits = trained.splits.by_name()
     if split not in splits:
         raise ValueError(f"--split {split}: no such split; there are {', '.join(splits)}")
     sentences = splits[split]
     if limit is None or limit >= len(sentences):
-        return sentences
-    order = torch.randperm(len(sentences), generator=torch.Generator().manual_seed(seed))
-    return sentences.select(order[:limit].numpy())
-
-
-def save_measures(run: Run, found: Measured) -> None:
-    """Keep the measures in the run: `measures/SPLIT.json`, and `measures/SPLIT.parquet` with a row per sentence."""
-    split = found.figures.split
-    table = pa.table({name: values.double().numpy() for name, values in found.per_sentence.items()})
-    run.write(f"measures/{split}.parquet", parquet_bytes(table))
-    run.write(f"measures/{split}.json", json.dumps(asdict(found.figures), indent=1) + "\n")
+        return sentences, np.arange(len(sentences))
+    rows = torch.randperm(len(sentences), generator=torch.Generator().manual_seed(seed))[:limit].numpy()
+    return sentences.select(rows), rows

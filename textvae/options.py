@@ -3,9 +3,10 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from textvae.decoding import Decoding
@@ -15,8 +16,8 @@ SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", hel
 
 def recipe_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Tab completion of recipes, from the file names alone."""
-    folder = Path(__file__).parent / "recipes"
-    return sorted(path.stem for path in folder.glob(f"{incomplete}*.yaml"))
+    root = Path(__file__).parents[1]
+    return sorted(path.stem for path in root.glob(f"*vae/recipes/{incomplete}*.yaml"))
 
 
 def run_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -33,7 +34,23 @@ SEED = click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
+OUT = click.option("--out", type=click.Path(path_type=Path), help="Of an image run: the PNG to write.")
+LABEL = click.option("--label", type=click.IntRange(min=0), help="Of a conditional image run: the class to draw.")
 CHECKPOINT = click.option("--checkpoint", default="best", show_default=True, help="best, last or step-000500.")
+
+
+TEXT_ONLY = ("decoding", "temperature", "top_k", "top_p", "beam_size", "from_sample", "file")
+IMAGE_ONLY = ("out", "label")
+
+
+def options_of(side: str, context: click.Context) -> dict[str, Any]:
+    """The command's options that a run of this side takes. Raises UsageError for one that it does not take."""
+    foreign = IMAGE_ONLY if side == "text" else TEXT_ONLY
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name in foreign and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} is not for a run of the {side} side")
+    return {name: value for name, value in context.params.items() if name not in foreign}
 
 
 def generation_options(default: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

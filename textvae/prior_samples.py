@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Int64
 
 from corpora import Sentences, encode_sentences
-from latent.measures import Estimate, mean_estimate, share_estimate
+from latent.measures import Estimate, exponential, mean_estimate, share_estimate
+from latent.measures.jackknife import jackknife_estimate
 from textvae.decoding import Sampling
 from textvae.diversity import NgramCounts, distinct_ngrams, self_bleu
 from textvae.edit_distance import split_words
 from textvae.generation import sample
-from textvae.jackknife import jackknife_estimate
 from textvae.ngrams import NgramModel
-from textvae.rates import exponential, perplexity
+from textvae.rates import perplexity
 from textvae.session import Trained
 
 NGRAM_ORDER = 3

@@ -4,17 +4,19 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from latent.training import ConfigError
+from latent.reporting.comparison import compare_measured
+from latent.reporting.comparison_tables import comparison_lines
+from latent.reporting.report import write_report
+from latent.reporting.run_kind import MeasuredRun
+from latent.reporting.run_report import RunReport
+from latent.reporting.stored_measures import save_measures
+from latent.training import ConfigError, start_run
 from latent.training.runs import new_run_path, runs_root
-from textvae.comparison import compare_measured
-from textvae.comparison_tables import comparison_lines
-from textvae.measuring import measure, save_measures
-from textvae.pooling import MeasuredRun
-from textvae.recipe import find_recipe, load_recipe
-from textvae.report import write_report
-from textvae.run_report import RunReport, describe_run
+from textvae.measuring import measure
+from textvae.run_kind import KIND
+from textvae.run_report import Spoken, describe_run
 from textvae.session import open_trained
-from textvae.training import start_run
+from textvae.side import TEXT
 
 RECIPES = ("quickstart-plain", "quickstart-cured")
 NUM_SAMPLES = 50  # importance samples: enough to see the difference, and soon done
@@ -38,17 +40,17 @@ def run_quickstart(report: Path, overrides: Iterable[str], say: Callable[[str], 
         raise ConfigError(f"--out {report}: a file in a folder that exists is needed")
     if any(override.partition("=")[0].partition(".")[0] == "corpus" for override in overrides):
         raise ConfigError("quickstart is on the embedded corpus; for your own text: textvae train lstm --set corpus.…")
-    recipes = {name: load_recipe(find_recipe(name), overrides) for name in RECIPES}
+    recipes = {name: TEXT.load_recipe(TEXT.folder / f"{name}.yaml", overrides) for name in RECIPES}
     measured: list[MeasuredRun] = []
-    shown: list[RunReport] = []
+    shown: list[RunReport[Spoken]] = []
     for name, recipe in recipes.items():
         start = time.monotonic()
-        run = start_run(recipe, new_run_path(name, recipe.train.seed, runs_root()))
+        run = start_run(TEXT, recipe, new_run_path(name, recipe.train.seed, runs_root()))
         seconds = time.monotonic() - start
         trained = open_trained(run)
         found = measure(trained, "test", NUM_SAMPLES, LIMIT, SEED)
         save_measures(run, found)
-        measured.append(MeasuredRun(name, run, trained.recipe, found))
+        measured.append(MeasuredRun(KIND, name, run, trained.recipe, found))
         shown.append(describe_run(trained, name, found.figures, SENTENCES, ENDS, seconds))
     comparison = compare_measured(measured)
     say("\n".join(comparison_lines(comparison)))
@@ -59,16 +61,16 @@ def run_quickstart(report: Path, overrides: Iterable[str], say: Callable[[str], 
     say(f'\nreport: {report}\nnext: textvae interpolate latest "{ENDS[0]}" "{ENDS[1]}"')
 
 
-def _print_sentences(one: RunReport, say: Callable[[str], None]) -> None:
+def _print_sentences(one: RunReport[Spoken], say: Callable[[str], None]) -> None:
     say(f"\n{one.name}: {one.measures.verdict}")
     for reason in one.measures.verdict_reasons:
         say(f"  {reason}")
     say("samples")
-    for text in one.samples:
+    for text in one.content.samples:
         say(f"  {text}")
     say("reconstructions")
-    for original, back in one.reconstructions:
+    for original, back in one.content.reconstructions:
         say(f"  {original}\n    → {back}")
     say("interpolation")
-    for point in one.interpolation:
+    for point in one.content.interpolation:
         say(f"  {point.position:.2f}  {point.text}{'  (the same)' if point.is_repeat else ''}")

@@ -7,12 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latent.measures import Estimate, ratio_estimate
-
-
-def exponential(rate: Estimate) -> Estimate:
-    """e to the power of a rate in nats and of its bounds."""
-    return Estimate(*(math.exp(bound) if bound < 700 else math.inf for bound in (rate.value, rate.low, rate.high)))
+from latent.measures import Estimate, exponential, ratio_estimate
 
 
 def perplexity(nll: Float[Tensor, " N"], num_tokens: Float[Tensor, " N"]) -> Estimate:

@@ -1,17 +1,20 @@
-"""What a report shows of a run, and how a trained run is made to speak for one."""
+"""What a report shows of a run of sentences, and how a trained run is made to speak for one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
 from corpora import UNK, Sentences
 from latent.measures import Estimate
+from latent.reporting.latent_map import NUM_POINTS, latent_map
+from latent.reporting.page import columns, items, keys, sentence
+from latent.reporting.run_report import RunReport
+from latent.reporting.sections import latent_maps
 from textvae.decoding import Greedy, Sampling
+from textvae.gain_plot import draw_gain_by_position
 from textvae.generation import Step, interpolate, posterior_of, reconstruct, sample
-from textvae.latent_map import NUM_POINTS, LatentMap, latent_map
 from textvae.measuring import Measures
 from textvae.session import Trained
 
@@ -22,21 +25,16 @@ MAX_TOKENS = 24  # of a sentence that is shown: one that a reader takes in at a 
 
 
 @dataclass(frozen=True)
-class RunReport:
-    """What the report shows of a run. `seconds` is the time that its training took, where that is known.
+class Spoken:
+    """What a run says.
 
     `gain_by_position` has what z is worth to the decoder at each position, in nats; without it no such figure is shown.
     """
 
-    name: str
-    metrics: tuple[dict[str, Any], ...]
-    measures: Measures
     samples: tuple[str, ...]
     reconstructions: tuple[tuple[str, str], ...]
     interpolation: tuple[Step, ...]
-    seconds: float | None = None
-    latent_map: LatentMap | None = None
-    gain_by_position: Mapping[int, Estimate] = field(default_factory=dict)
+    gain_by_position: Mapping[int, Estimate]
 
 
 def describe_run(
@@ -46,7 +44,7 @@ def describe_run(
     texts: Sequence[str] | None = None,
     ends: tuple[str, str] | None = None,
     seconds: float | None = None,
-) -> RunReport:
+) -> RunReport[Spoken]:
     """Let a run sample, reconstruct `texts` and walk between `ends`, and map its latent means.
 
     Without `texts` they are sentences of the split that was measured, the same for all runs that share it, and the
@@ -64,14 +62,16 @@ def describe_run(
         name=name,
         metrics=tuple(trained.run.metrics()),
         measures=measures,
-        samples=tuple(sample(trained, NUM_SAMPLES, Sampling())),
-        reconstructions=tuple(zip(texts, reconstruct(trained, texts, Greedy()), strict=True)) if texts else (),
-        interpolation=tuple(interpolate(trained, *ends, NUM_STEPS, "linear", Greedy())) if ends else (),
+        content=Spoken(
+            samples=tuple(sample(trained, NUM_SAMPLES, Sampling())),
+            reconstructions=tuple(zip(texts, reconstruct(trained, texts, Greedy()), strict=True)) if texts else (),
+            interpolation=tuple(interpolate(trained, *ends, NUM_STEPS, "linear", Greedy())) if ends else (),
+            gain_by_position={place.first: place.shuffled for place in measures.gain_by_position},
+        ),
         seconds=seconds,
         latent_map=latent_map(
-            posterior_of(trained, mapped).mean, mapped.lengths - 1, mapped.labels, splits.label_names
+            posterior_of(trained, mapped).mean, mapped.lengths - 1, "tokens", mapped.labels, splits.label_names
         ),
-        gain_by_position={place.first: place.shuffled for place in measures.gain_by_position},
     )
 
 
@@ -85,3 +85,42 @@ def shown_sentences(trained: Trained, sentences: Sentences, order: Int64[np.ndar
         if len(found) == NUM_SENTENCES:
             break
     return list(found)
+
+
+def sections(runs: Sequence[RunReport[Spoken]]) -> dict[str, str]:
+    """The report's sections of sentences, by title."""
+    names, contents = [run.name for run in runs], [run.content for run in runs]
+    return {
+        "Gain from z by position": _gain_by_position(names, contents),
+        "Latent means": latent_maps(runs, "sentences"),
+        "Samples from the prior": columns(names, [_samples(spoken) for spoken in contents]),
+        "Reconstructions": columns(names, [_reconstructions(spoken) for spoken in contents]),
+        "Interpolation": columns(names, [_interpolation(spoken) for spoken in contents]),
+    }
+
+
+def _gain_by_position(names: Sequence[str], contents: Sequence[Spoken]) -> str:
+    gains = [spoken.gain_by_position for spoken in contents]
+    return f'{keys(names)}\n<figure class="wide">{draw_gain_by_position(gains)}</figure>' if any(gains) else ""
+
+
+def _samples(spoken: Spoken) -> str:
+    return items([f"<li>{sentence(text)}</li>" for text in spoken.samples])
+
+
+def _reconstructions(spoken: Spoken) -> str:
+    return items(
+        [
+            f'<li class="pair">{sentence(original)}{sentence(decoded, is_same=decoded == original)}</li>'
+            for original, decoded in spoken.reconstructions
+        ]
+    )
+
+
+def _interpolation(spoken: Spoken) -> str:
+    points = [
+        f'<li class="{"repeat" if step.is_repeat else "step"}"><span class="quiet">{step.position:.2f}</span>'
+        f"{sentence(step.text, is_same=step.is_repeat)}</li>"
+        for step in spoken.interpolation
+    ]
+    return f'<div class="path">{items(points)}</div>'

@@ -1,21 +1,17 @@
 """A trained run, opened for use: model, tokenizer, recipe, checkpoint."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 
-from corpora import UNK, Corpus, Sentences, Splits, Tokenizer, encode_sentences, load_splits
-from latent.training import Run, RunError
-from latent.training.checkpoints import Checkpoint, load_model
+from corpora import UNK, Sentences, Splits, Tokenizer, encode_sentences, load_splits
+from latent.training import Run, check_corpus, restore_model
+from latent.training.checkpoints import Checkpoint
 from textvae.models import LstmVae
-from textvae.recipe import TextRecipe, load_recipe
-
-TOKENIZER, CORPUS = "tokenizer.model", "corpus.json"
-TOKENS_AT_ONCE = 8192  # padded positions in a batch where no gradient is needed
+from textvae.recipe import TextRecipe
+from textvae.side import TEXT, stored_tokenizer
 
 
 @dataclass(frozen=True)
@@ -59,46 +55,13 @@ class Trained:
         return sentences
 
 
-def best_device() -> torch.device:
-    """A CUDA device if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def open_trained(run: Run, which: str = "best") -> Trained:
     """Open a run at its checkpoint `best` (by validation ELBO), `last` or `step-000500`.
 
     Raises RunError where the run has no tokenizer or no whole checkpoint.
     """
-    recipe = load_recipe(run.config_path)
-    checkpoint, damaged = run.checkpoint(which)
+    recipe = TEXT.load_recipe(run.config_path)
     tokenizer = stored_tokenizer(run)
-    device = best_device()
-    model = recipe.model.build(len(tokenizer)).to(device)
-    load_model(checkpoint, model)
-    warnings = tuple(f"{line}; using {checkpoint.path.name}" for line in damaged)
-    return Trained(run, recipe, tokenizer, model.eval(), checkpoint, device, warnings)
-
-
-def describe_corpus(corpus: Corpus) -> bytes:
-    """What stands in a run for its corpus' text: a digest."""
-    digest = hashlib.sha256(corpus.fingerprint().encode()).hexdigest()
-    return (json.dumps({"sha256": digest}) + "\n").encode()
-
-
-def check_corpus(run: Run, corpus: Corpus) -> None:
-    """Raise RunError where the text of the corpus is not what the run was trained on."""
-    path = run.path / CORPUS
-    if not path.is_file() or path.read_bytes() != describe_corpus(corpus):
-        raise RunError(
-            f"{path}: the text of the corpus has changed since the training, so that its splits are others; "
-            "put it back, or train a new run"
-        )
-
-
-def stored_tokenizer(run: Run) -> Tokenizer:
-    """The tokenizer that the run was trained with. Raises RunError if it is missing or damaged."""
-    path = run.path / TOKENIZER
-    try:
-        return Tokenizer.from_bytes(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: the run's tokenizer cannot be read ({error}); train the run again") from error
+    model = recipe.model.build(len(tokenizer))
+    checkpoint, device, warnings = restore_model(run, model, which)
+    return Trained(run, recipe, tokenizer, model, checkpoint, device, warnings)

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from latent.distributions.paths import PATHS
 from latent.measures import Estimate, mean_estimate, ratio_estimate, share_estimate
 from textvae.decoding import Greedy
 from textvae.edit_distance import edit_distances, normalised_edit_distances, split_words
-from textvae.generation import decode_texts
-from textvae.interpolation import PATHS, mark_repeats
+from textvae.generation import decode_texts, mark_repeats
 from textvae.session import Trained
 
 DIFFERENT_ENDS = 0.5  # the least share of paths between different sentences for a path's shape to mean anything

@@ -1,72 +1,35 @@
-"""Tables for the terminal and the report: rows of a name and a text for each run."""
+"""Tables of sentence runs for the terminal and the report."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from latent.measures import Estimate
+from latent.reporting import (
+    BOUND_ROWS,
+    NLL_ROWS,
+    Rows,
+    TextTable,
+    measures_table,
+    shown,
+    table_lines,
+    verdict_lines,
+)
+from textvae.factor_probe import FactorScore
 from textvae.measuring import Measures
 
-
-@dataclass(frozen=True)
-class TextTable:
-    """A title, column heads and rows, all text."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def shown(estimate: Estimate, digits: int = 2) -> str:
-    """A figure with half the width of its interval, or with its ends where they lie unevenly."""
-    value, low, high = (f"{x:,.{digits}f}" for x in (estimate.value, estimate.low, estimate.high))
-    if estimate.low == estimate.high:
-        return value
-    below, above = estimate.value - estimate.low, estimate.high - estimate.value
-    if abs(above - below) < 10**-digits:
-        return f"{value} ± {above:,.{digits}f}"
-    return f"{value} [{low}, {high}]"
-
-
-def measures_table(measures: Mapping[str, Measures]) -> TextTable:
-    """Runs side by side. All of them were measured on the same split with the same settings."""
-    one = next(iter(measures.values()))
-    title = (
-        f"{one.num_sentences:,} sentences of {one.split}, 95 % intervals; nats per sentence; "
-        f"K = {one.num_samples}, seed {one.seed}"
-    )
-    rows = [(name, *(cell(m) for m in measures.values())) for name, cell in MEASURE_ROWS.items()]
-    return TextTable(title, ("", *measures), tuple(rows))
-
-
-MEASURE_ROWS: dict[str, Callable[[Measures], str]] = {
-    "verdict": lambda m: m.verdict,
-    "NLL (importance weighted)": lambda m: shown(m.nll),
-    "  at K": lambda m: ", ".join(f"{k}: {nll.value:.2f}" for k, nll in m.nll_ladder.items()),
-    "  would still fall by about": lambda m: _bias(m),
-    "  effective sample size": lambda m: (
-        f"{shown(m.effective_sample_size, 1)} of {m.total_draws / m.num_sentences:.0f}"
-    ),
-    "  above the corpus' own law": lambda m: "unknown law" if m.excess is None else shown(m.excess),
+MEASURE_ROWS: Rows[Measures] = {
+    **NLL_ROWS,
+    "  above the corpus' own law": lambda m: _excess(m),
     "PPL": lambda m: shown(m.ppl),
     "T, scored tokens per sentence": lambda m: shown(m.tokens_per_sentence, 3),
     "vocabulary": lambda m: shown(m.vocabulary_size, 0),
     "bits per character": lambda m: shown(m.bits_per_character, 3),
-    "−ELBO": lambda m: shown(Estimate(-m.elbo.value, -m.elbo.high, -m.elbo.low)),
-    "reconstruction": lambda m: shown(m.reconstruction),
-    "KL": lambda m: shown(m.kl),
-    "  5 %, median, 95 % of sentences": lambda m: ", ".join(
-        f"{m.kl_quantiles[share].value:.2f}" for share in ("0.05", "0.5", "0.95") if share in m.kl_quantiles
-    ),
-    "mutual information": lambda m: f"{shown(m.mutual_information)} (at most {m.mutual_information_ceiling:.2f})",
-    "KL of all posteriors together": lambda m: shown(m.marginal_kl),
-    "active units": lambda m: f"{shown(m.active_units, 0)} of {len(m.kl_per_dimension)}",
-    "  at 0.001, at 0.1": lambda m: f"{m.active_units_at_0_001}, {m.active_units_at_0_1}",
-    "shuffled-z gain": lambda m: shown(m.shuffled_gain),
-    "  share on the first 3 positions": lambda m: (
+    **BOUND_ROWS,
+    "  its share on the first 3 positions": lambda m: (
         "undefined" if m.gain_on_first_positions is None else shown(m.gain_on_first_positions)
     ),
-    "prior-z gain": lambda m: shown(m.prior_gain),
     "reconstruction BLEU": lambda m: shown(m.bleu, 1),
     "exact matches": lambda m: shown(m.exact_match, 3),
     "edit distance, 0 to 1": lambda m: shown(m.edit_distance, 3),
@@ -74,31 +37,33 @@ MEASURE_ROWS: dict[str, Callable[[Measures], str]] = {
 }
 
 
-def _bias(measures: Measures) -> str:
-    """How far the importance-weighted NLL is from its limit, by its own estimate."""
-    if measures.nll_bias is None:
-        return "unknown: too few draws"
-    return f"{measures.nll_bias:.2f} nats{'' if measures.nll_has_converged else ' (not converged: raise --samples)'}"
-
-
-def table_lines(table: TextTable) -> list[str]:
-    """The table in lines, as wide as its texts."""
-    widths = [max(map(len, column)) for column in zip(table.heads, *table.rows, strict=True)]
-    head, *rows = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (table.heads, *table.rows)
-    ]
-    return [table.title, "", head, "─" * (sum(widths) + 2 * len(widths) - 2), *rows]
+def _excess(measures: Measures) -> str:
+    if measures.excess is None:
+        return ""
+    if math.isnan(measures.excess.value):
+        return "undefined: unknown words (corpus.tokenizer.min_count=1 has none)"
+    return shown(measures.excess)
 
 
 def measured_lines(name: str, measures: Measures) -> list[str]:
     """A run's figures, the verdict's reasons, what to try, and what was measured by decoding."""
-    lines = [*table_lines(measures_table({name: measures})), "", *measures.verdict_reasons]
-    lines += [f"try: {advice}" for advice in measures.verdict_advice]
+    lines = [*table_lines(measures_table({name: measures}, MEASURE_ROWS, "sentences")), "", *verdict_lines(measures)]
+    if measures.factors is not None:
+        lines += ["", *table_lines(factors_table(measures.factors))]
     for title, part in (("samples of the prior", measures.prior_samples), ("interpolation", measures.smoothness)):
         if part is not None:
             lines += ["", title, *_nested(asdict(part))]
     return lines
+
+
+def factors_table(factors: Mapping[str, FactorScore]) -> TextTable:
+    """How well a linear probe reads each factor from z."""
+    rows = [
+        (name, str(score.num_values), *(shown(each, 3) for each in (score.accuracy, score.majority, score.gain)))
+        for name, score in factors.items()
+    ]
+    heads = ("factor", "values", "accuracy", "commonest value", "gain")
+    return TextTable("what a linear probe reads from z, held out", heads, tuple(rows))
 
 
 def _nested(values: dict[str, Any], indent: str = "  ") -> list[str]:

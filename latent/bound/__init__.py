@@ -1,8 +1,8 @@
 """The evidence lower bound: the model's three parts, its terms, the schedules and the objectives."""
 
 from latent.bound.model import Batch, BatchT, LatentModel
-from latent.bound.objectives import ElboObjective, Loss, Objective
-from latent.bound.schedules import Constant, Cyclical, Linear, Logistic, Schedule
+from latent.bound.objectives import ElboObjective, IwaeObjective, Loss, Objective
+from latent.bound.schedules import Constant, Cyclical, Ladder, Linear, Logistic, Schedule, Staircase
 from latent.bound.terms import ElboTerms
 
 __all__ = [
@@ -12,10 +12,13 @@ __all__ = [
     "Cyclical",
     "ElboObjective",
     "ElboTerms",
+    "IwaeObjective",
+    "Ladder",
     "LatentModel",
     "Linear",
     "Logistic",
     "Loss",
     "Objective",
     "Schedule",
+    "Staircase",
 ]

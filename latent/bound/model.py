@@ -59,14 +59,17 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: BatchT) -> Float[Tensor, "S B"]:
         """log p(x|z) in nats, summed over the parts of each example."""
 
-    def terms(self, q: Distribution, batch: BatchT, num_samples: int = 1) -> ElboTerms:
-        """The bound's terms for draws of q, which has been computed already: the encoder runs once per example."""
-        z, log_posterior = rsample_and_log_prob(q, num_samples)
+    def terms(self, q: Distribution, batch: BatchT, num_samples: int = 1, *, path_gradient: bool = False) -> ElboTerms:
+        """The bound's terms for draws of q, which has been computed already: the encoder runs once per example.
+
+        With `path_gradient`, log q(z|x) has a gradient through z alone and none through q's own parameters.
+        """
+        z, log_posterior = rsample_and_log_prob(q, num_samples, path_gradient=path_gradient)
         p = self.prior(batch)
         log_prior = log_prob(p, z)
         kl = kl_divergence(q, p, log_posterior - log_prior)
         return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl)
 
-    def forward(self, batch: BatchT, num_samples: int = 1) -> ElboTerms:
+    def forward(self, batch: BatchT, num_samples: int = 1, *, path_gradient: bool = False) -> ElboTerms:
         """The terms of the bound: what `torch.compile` and data-parallel training wrap."""
-        return self.terms(self.posterior(batch), batch, num_samples)
+        return self.terms(self.posterior(batch), batch, num_samples, path_gradient=path_gradient)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,4 +70,40 @@ class Cyclical:
         return self.end * min(1.0, (step % self.period) / self.period / self.ramp)
 
 
-Schedule = Annotated[Constant | Linear | Logistic | Cyclical, Field(discriminator="kind")]
+@dataclass(frozen=True, kw_only=True)
+class Staircase:
+    """factor^⌊step / steps⌋, and never less than `end`."""
+
+    kind: Literal["staircase"] = "staircase"
+    steps: PositiveInt
+    factor: Annotated[float, Field(gt=0, lt=1)]
+    end: NonNegativeFloat = 0.0
+
+    def __call__(self, step: int) -> float:
+        """The value at a step, counted from 0."""
+        return max(self.end, self.factor ** (step // self.steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """From 1 to `end` in equal ratios over `stages`, of which the i-th lasts growth^i passes of `steps_per_pass` steps.
+
+    The learning rates of Burda et al. 2016, section 5: 10^(−i/7) for 3^i passes, i = 0 … 7, which makes 3,280 passes.
+    """
+
+    kind: Literal["ladder"] = "ladder"
+    steps_per_pass: PositiveInt
+    stages: Annotated[int, Field(ge=2)] = 8
+    growth: PositiveInt = 3
+    end: PositiveFloat = 0.1
+
+    def __call__(self, step: int) -> float:
+        """The value at a step, counted from 0."""
+        stage, last_step = 0, self.steps_per_pass
+        while step >= last_step and stage < self.stages - 1:
+            stage += 1
+            last_step += self.growth**stage * self.steps_per_pass
+        return float(self.end ** (stage / (self.stages - 1)))
+
+
+Schedule = Annotated[Constant | Linear | Logistic | Cyclical | Staircase | Ladder, Field(discriminator="kind")]

@@ -1,19 +1,27 @@
 """Distributions over the latent variable, their divergences and the heads that make them."""
 
 from latent.distributions.divergences import Kl, kl_divergence
-from latent.distributions.families import concatenate, factors, log_prob, pairwise_log_prob, take
+from latent.distributions.families import concatenate, detach, device_of, factors, log_prob, pairwise_log_prob, take
 from latent.distributions.heads import NormalHead, at_least_float32, diagonal_normal, standard_normal
+from latent.distributions.hierarchy import Hierarchy
+from latent.distributions.mixtures import NormalMixture, NormalMixturePrior, mixture_kl_bound
 from latent.distributions.sampling import rsample_and_log_prob
 
 __all__ = [
+    "Hierarchy",
     "Kl",
     "NormalHead",
+    "NormalMixture",
+    "NormalMixturePrior",
     "at_least_float32",
     "concatenate",
+    "detach",
+    "device_of",
     "diagonal_normal",
     "factors",
     "kl_divergence",
     "log_prob",
+    "mixture_kl_bound",
     "pairwise_log_prob",
     "rsample_and_log_prob",
     "standard_normal",

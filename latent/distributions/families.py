@@ -49,6 +49,33 @@ def _(q: Independent[Any], rows: Int64[Tensor, " M"]) -> Distribution:
 
 
 @singledispatch
+def detach(q: Distribution) -> Distribution:
+    """The same distribution with parameters through which no gradient goes."""
+    raise ValueError(f"no rule to hold {type(q).__name__} fixed: register one with latent.distributions.detach")
+
+
+@detach.register
+def _(q: Normal) -> Distribution:
+    return Normal(q.loc.detach(), q.scale.detach(), validate_args=False)
+
+
+@detach.register(Independent)
+def _(q: Independent[Any]) -> Distribution:
+    return Independent(detach(q.base_dist), q.reinterpreted_batch_ndims, validate_args=False)
+
+
+@singledispatch
+def device_of(q: Distribution) -> torch.device:
+    """Where the parameters are. For a family whose mean is costly, register a rule."""
+    return q.mean.device
+
+
+@device_of.register(Independent)
+def _(q: Independent[Any]) -> torch.device:
+    return device_of(q.base_dist)
+
+
+@singledispatch
 def factors(q: Distribution) -> Distribution | None:
     """The distribution of each latent dimension on its own where q is a product of them, else None."""
     return None

@@ -8,22 +8,28 @@ from latent.measures.intervals import (
     PerExample,
     bootstrap_estimate,
     chain_estimate,
+    exponential,
     mean_estimate,
     quantile_estimate,
     ratio_estimate,
     share_estimate,
 )
 from latent.measures.split import NotFiniteError, SplitTerms, encode_split, evaluating
+from latent.measures.summary import BoundMeasures, Measured, MeasuresT, SplitMeasured, measure_split
 from latent.measures.verdict import Verdict, judge
 
 __all__ = [
     "ActiveUnits",
+    "BoundMeasures",
     "Estimate",
     "ImportanceWeighted",
+    "Measured",
+    "MeasuresT",
     "MutualInformation",
     "NotFiniteError",
     "PerExample",
     "ShuffledGain",
+    "SplitMeasured",
     "SplitTerms",
     "Verdict",
     "active_units",
@@ -31,10 +37,12 @@ __all__ = [
     "chain_estimate",
     "encode_split",
     "evaluating",
+    "exponential",
     "importance_weighted",
     "judge",
     "marginal_kl",
     "mean_estimate",
+    "measure_split",
     "mutual_information",
     "prior_gain",
     "prior_z",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latent.distributions import log_prob, pairwise_log_prob
+from latent.distributions import device_of, log_prob, pairwise_log_prob
 from latent.measures.intervals import Estimate, PerExample, bootstrap_estimate
 from latent.measures.split import SplitTerms
 
@@ -52,7 +52,7 @@ def mutual_information(q: Distribution, z: Float[Tensor, "N Z"]) -> MutualInform
     their mean is the figure without the bias of order 1/N, their standard deviation over √N its standard error. Where
     the mean exceeds log N, by at most 1 nat, the values are lowered by the excess.
     """
-    z, num_examples = z.to(q.mean.device), len(z)
+    z, num_examples = z.to(device_of(q)), len(z)
     own_log_prob = log_prob(q, z).double()
     log_shares, left_out = [], torch.zeros_like(own_log_prob)
     for rows in torch.arange(num_examples, device=z.device).split(BLOCK):

@@ -181,8 +181,7 @@ class _Draws(Generic[BatchT]):
         return _Draws(self.batch, self.q, torch.cat([self.log_weight.to(drawn[0]), *drawn]))
 
     def take(self, rows: Int64[Tensor, " M"]) -> "_Draws[BatchT]":
-        q = take(self.q, rows.to(self.q.mean.device))
-        return _Draws(self.batch.take(rows.to(self.batch.indices.device)), q, self.log_weight[:, rows])
+        return _Draws(self.batch.take(rows), take(self.q, rows), self.log_weight[:, rows])
 
 
 def _where(chosen: Bool[Tensor, " N"], draws: list[_Draws[BatchT]]) -> list[_Draws[BatchT]]:

@@ -68,6 +68,11 @@ def ratio_estimate(numerators: Float[Tensor, " N"], denominators: Float[Tensor, 
     return Estimate(ratio, ratio - NORMAL_QUANTILE * error, ratio + NORMAL_QUANTILE * error)
 
 
+def exponential(rate: Estimate) -> Estimate:
+    """e to the power of a rate in nats and of its bounds."""
+    return Estimate(*(math.exp(bound) if bound < 700 else math.inf for bound in (rate.value, rate.low, rate.high)))
+
+
 def quantile_estimate(values: Float[Tensor, " N"], share: float) -> Estimate:
     r"""The value below which a share p of the examples lies; its interval between two order statistics.
 

@@ -2,13 +2,22 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a verb found: a value for JSON, and the same in lines."""
+
+    value: Any
+    lines: Sequence[str]
 
 
 @runtime_checkable

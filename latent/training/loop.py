@@ -29,6 +29,7 @@ class TrainingData:
     """The endless training order, the validation batches, and how many units (tokens, images) a step sees."""
 
     batches: Batches
+    steps_per_epoch: int
     validation: Sequence[Batch]
     unit: str
     units_per_step: float

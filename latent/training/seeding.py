@@ -16,4 +16,8 @@ class Stream(IntEnum):
 def seed_everything(seed: int, stream: Stream, step: int = 0) -> None:
     """Seed torch's generators on every device from (seed, stream, step)."""
     state = np.random.SeedSequence([seed, int(stream), step]).generate_state(1, np.uint64)
-    torch.manual_seed(int(state[0] >> 1))
+    value = int(state[0] >> 1)
+    # torch.manual_seed asks for devices that are not there, and queues a traceback for each call until one is
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(value)

@@ -1,44 +1,12 @@
 """Updates: what one step does to the state. The loop is never forked; a new way to train is a new update."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated
 
-import torch
-from pydantic import PositiveFloat
-from torch import Tensor
+from pydantic import Field
 
-from latent.bound import Batch, Objective
-from latent.training.state import TrainState
+from latent.training.joint import Batches, JointUpdate, Metrics
+from latent.training.pretraining import PretrainedUpdate
 
-Metrics = Mapping[str, Tensor | float]
+Update = Annotated[JointUpdate | PretrainedUpdate, Field(discriminator="kind")]
 
-
-@runtime_checkable
-class Batches(Protocol):
-    """The endless training order: a pure function of the index, so that an update takes what it needs."""
-
-    def __getitem__(self, index: int) -> Batch: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointUpdate:
-    """Step encoder and decoder together on one batch."""
-
-    kind: Literal["joint"] = "joint"
-    max_gradient_norm: PositiveFloat = 5.0
-
-    def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
-        """Take one step; return the batch's figures, still on the device, and its weight among the batches."""
-        batch = batches[state.step].to(state.accelerator.device)
-        loss = objective(state.model(batch), state.step)
-        state.optimizer.zero_grad(set_to_none=True)
-        state.accelerator.backward(loss.value * batch.weight)
-        norm = state.accelerator.clip_grad_norm_(state.model.parameters(), self.max_gradient_norm)
-        if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
-            norm = torch.nan_to_num(norm, nan=torch.nan, posinf=0.0)
-        state.optimizer.step()
-        return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}
-
-
-Update = JointUpdate
+__all__ = ["Batches", "JointUpdate", "Metrics", "PretrainedUpdate", "Update"]

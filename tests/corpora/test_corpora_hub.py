@@ -164,3 +164,10 @@ def test_a_row_without_label_is_named(tmp_path):
     table.save_to_disk(tmp_path / "gaps")
     with pytest.raises(ValueError, match=r"line 2: no label in column label"):
         Hub(name=str(tmp_path / "gaps"), label_column="label").read()
+
+
+def test_a_saved_split_without_rows_is_named(tmp_path):
+    rows = datasets.Dataset.from_dict({"text": ["a b c"] * 3})
+    datasets.DatasetDict({"train": rows, "test": rows.select([])}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"saved: a split of it is empty"):
+        Hub(name=str(tmp_path / "saved")).read()

@@ -12,26 +12,31 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny import tiny_recipe, write_corpus
+from tiny import tiny_image_recipe, tiny_recipe, write_corpus
 
-from corpora import TokenBatches, load_splits
-from latent.training import seed_everything
+from imagevae.side import IMAGE
+from latent.training import Material, build_state, list_recipes, seed_everything
 from latent.training.loop import set_learning_rate
 from latent.training.seeding import Stream
-from textvae.recipe import list_recipes
-from textvae.training import build_state
+from textvae.side import TEXT
 
 FOLDER = Path(__file__).parent
-NAMES = [recipe.name for recipe in list_recipes()]
+TEXTS = [recipe.name for recipe in list_recipes([TEXT.folder])]
+IMAGES = [recipe.name for recipe in list_recipes([IMAGE.folder])]
+NAMES = TEXTS + IMAGES
 NUM_STEPS = 20
 
 
 def losses(name: str, folder: Path) -> list[float]:
     """The losses of the recipe's own objective, update, optimizer and learning rates, in float64."""
-    recipe = tiny_recipe(write_corpus(folder), recipe=name)
-    splits = load_splits(recipe.corpus)
-    batches = TokenBatches(splits.train, recipe.train.tokens_per_batch, recipe.train.seed)
-    state = build_state(recipe, len(splits.tokenizer))
+    if name in TEXTS:
+        recipe = tiny_recipe(write_corpus(folder), recipe=name)
+        material: Material = TEXT.read(recipe, None)
+    else:
+        recipe = tiny_image_recipe(name)
+        material = IMAGE.read(recipe, None)
+    batches = material.training_data().batches
+    state = build_state(material, recipe.train)
     state.model.double()
     found = []
     for step in range(NUM_STEPS):

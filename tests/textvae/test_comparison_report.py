@@ -1,25 +1,20 @@
 """Comparing trained runs: what is measured and what is taken as stored, and the page in a real browser."""
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
-from test_report import Page
-from tiny import sentences, tiny_recipe
+from pages import Page, browsed
+from tiny import sentences, start_run, tiny_recipe
 
+from latent.reporting.comparison import compare_runs
+from latent.reporting.comparison_report import run_comparison, write_comparison
+from latent.reporting.comparison_tables import flags
+from latent.reporting.stored_measures import load_measures, save_measures
 from latent.training import Run
-from textvae.comparison import compare_runs
-from textvae.comparison_report import run_comparison, write_comparison
-from textvae.comparison_tables import flags
-from textvae.measuring import measure, save_measures
+from textvae.measuring import measure
+from textvae.run_kind import KIND
 from textvae.session import open_trained
-from textvae.stored_measures import load_measures
-from textvae.training import start_run
 
 HOSTILE = (
     "<script>document.title='taken'</script>",
@@ -29,10 +24,6 @@ HOSTILE = (
     "🐈 👩‍🚀 $x^2$ ${lead}",
     "</style></svg></table>",
 )
-QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,41 +58,41 @@ def written_at(run: Run) -> int:
 
 def test_runs_without_measures_are_measured_like_the_first(runs):
     before, said = written_at(runs[0]), []
-    found = compare_runs(runs, say=said.append)
+    found = compare_runs(KIND, runs, say=said.append)
     assert said == ["measuring made/seed1: it has no measures yet", "measuring made/<b>plain: it has no measures yet"]
     assert written_at(runs[0]) == before
     assert [group.name for group in found.groups] == ["made/seed0 (seeds 0, 1)", "made/<b>plain"]
     assert {run.figures.num_samples for run in found.runs} == {3}
     assert not flags(found)
-    assert load_measures(runs[1], "test").figures == found.runs[1].figures
+    assert load_measures(KIND, runs[1], "test").figures == found.runs[1].figures
     said.clear()
-    compare_runs(runs, say=said.append)
+    compare_runs(KIND, runs, say=said.append)
     assert not said
 
 
 def test_what_is_asked_for_is_measured(runs):
     said = []
-    found = compare_runs(runs[:2], num_samples=2, limit=5, seed=4, say=said.append)
+    found = compare_runs(KIND, runs[:2], num_samples=2, limit=5, seed=4, say=said.append)
     assert said[0] == "measuring made/seed0: other ones were asked for"
-    assert {(run.figures.num_samples, run.figures.num_sentences, run.figures.seed) for run in found.runs} == {(2, 5, 4)}
+    assert {(run.figures.num_samples, run.figures.num_examples, run.figures.seed) for run in found.runs} == {(2, 5, 4)}
     said.clear()
-    compare_runs(runs[:2], num_samples=2, limit=5, say=said.append)
+    compare_runs(KIND, runs[:2], num_samples=2, limit=5, say=said.append)
     assert not said
 
 
 def test_a_limit_beyond_the_split_is_the_whole_of_it(runs):
     said = []
-    found = compare_runs(runs[:1], limit=10_000, say=said.append)
+    found = compare_runs(KIND, runs[:1], limit=10_000, say=said.append)
     assert not said
-    assert found.runs[0].figures.num_sentences == len(open_trained(runs[0]).splits.test)
-    compare_runs(runs[:1], limit=5, say=said.append)
-    compare_runs(runs[:1], limit=6, say=said.append)
+    assert found.runs[0].figures.num_examples == len(open_trained(runs[0]).splits.test)
+    compare_runs(KIND, runs[:1], limit=5, say=said.append)
+    compare_runs(KIND, runs[:1], limit=6, say=said.append)
     assert len(said) == 2
 
 
 def test_stored_measures_of_another_k_are_flagged_not_overwritten(runs):
     save_measures(runs[1], measure(open_trained(runs[1]), num_samples=2))
-    found = compare_runs(runs[:2], say=pytest.fail)
+    found = compare_runs(KIND, runs[:2], say=pytest.fail)
     assert "K = 2 against 3" in flags(found)[0]
     assert len(found.groups) == 2
 
@@ -110,24 +101,24 @@ def test_stored_measures_of_another_k_are_flagged_not_overwritten(runs):
 def test_damaged_measures_are_named(runs, damaged):
     (runs[0].path / "measures" / damaged).write_text("{")
     with pytest.raises(ValueError, match=damaged) as caught:
-        compare_runs(runs, say=pytest.fail)
+        compare_runs(KIND, runs, say=pytest.fail)
     assert "\n" not in str(caught.value)
     assert not (runs[1].path / "measures").exists()
 
 
 def test_runs_are_named_and_named_once(runs):
     with pytest.raises(ValueError, match="name one run or more"):
-        compare_runs([], say=pytest.fail)
+        compare_runs(KIND, [], say=pytest.fail)
     with pytest.raises(ValueError, match="given more than once"):
-        compare_runs([runs[0], Run(runs[0].path / ".." / "seed0")], say=pytest.fail)
+        compare_runs(KIND, [runs[0], Run(runs[0].path / ".." / "seed0")], say=pytest.fail)
     with pytest.raises(ValueError, match="no such split"):
-        compare_runs(runs[:1], split="tset", say=lambda _: None)
+        compare_runs(KIND, runs[:1], split="tset", say=lambda _: None)
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(runs, tmp_path):
     shutil.copytree(tmp_path / "made", tmp_path / "other" / "made")
     twin = Run(tmp_path / "other" / "made" / "seed0")
-    found = compare_runs([runs[0], twin], say=pytest.fail)
+    found = compare_runs(KIND, [runs[0], twin], say=pytest.fail)
     assert [run.name for run in found.runs] == [str(runs[0].path), str(twin.path)]
     assert len(found.groups) == 2
 
@@ -135,12 +126,12 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(runs, tmp_path):
 @pytest.mark.parametrize("path", [".", "none/report.html"])
 def test_a_page_that_cannot_be_written_is_refused_before_the_work(runs, tmp_path, path):
     with pytest.raises(ValueError, match="folder"):
-        run_comparison(runs, report=tmp_path / path, say=pytest.fail)
+        run_comparison(KIND, runs, report=tmp_path / path, say=pytest.fail)
     assert not (runs[1].path / "measures").exists()
 
 
 def test_the_page_shows_a_hostile_corpus_as_text(runs, tmp_path):
-    run_comparison(runs, report=tmp_path / "report.html", say=lambda _: None)
+    run_comparison(KIND, runs, report=tmp_path / "report.html", say=lambda _: None)
     source = (tmp_path / "report.html").read_text("utf-8")
     assert len(source) < 2_000_000
     page = Page(source)
@@ -160,26 +151,8 @@ def test_the_page_shows_a_hostile_corpus_as_text(runs, tmp_path):
     assert dom.tags.count("svg") == page.tags.count("svg")
 
 
-def browsed(path: Path) -> str:
-    """The page as a browser understands it."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        command = [chromium, *QUIET, f"--user-data-dir={folder}", "--dump-dom", path.as_uri()]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-        )
-        try:
-            return process.communicate(timeout=120)[0]
-        finally:
-            if process.poll() is None:  # its own group: the browser is many processes
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-
-
 def test_a_run_whose_checkpoint_is_gone_is_named(runs, tmp_path):
-    found = compare_runs(runs[:1], say=pytest.fail)
+    found = compare_runs(KIND, runs[:1], say=pytest.fail)
     shutil.rmtree(runs[0].path / "checkpoints")
     with pytest.raises(ValueError, match=r"seed0: no checkpoint step-000010") as caught:
         write_comparison(tmp_path / "report.html", found)

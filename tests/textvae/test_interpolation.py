@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from textvae.interpolation import PATHS, linear_path, mark_repeats, positions, spherical_path
+from latent.distributions.paths import PATHS, linear_path, positions, spherical_path
+from textvae.generation import mark_repeats
 
 every_path = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_recipe, write_corpus
+from tiny import start_run, tiny_recipe, write_corpus
 
 from corpora import PAD, Sentences, TextBatch, Tokenizer, evaluation_batches
 from latent.measures import encode_split, mean_estimate, shuffled_gain
 from textvae.models import LstmVae, LstmVaeConfig
 from textvae.positions import gain_by_position, summarise_gains
 from textvae.session import open_trained
-from textvae.training import start_run
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from tiny import sentences, tiny_recipe, write_corpus
+from tiny import sentences, start_run, tiny_recipe, write_corpus
 
 from corpora import Sentences, Tokenizer, TokenizerConfig, encode_sentences
 from textvae.ngrams import NgramModel
@@ -22,7 +22,6 @@ from textvae.prior_samples import (
 )
 from textvae.rates import perplexity
 from textvae.session import Trained, open_trained
-from textvae.training import start_run
 
 
 def lengths(num_sentences: int, mean: float, seed: int) -> np.ndarray:

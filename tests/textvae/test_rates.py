@@ -6,8 +6,8 @@ from dataclasses import astuple
 import pytest
 import torch
 
-from latent.measures import Estimate
-from textvae.rates import bits_per_character, exponential, perplexity
+from latent.measures import Estimate, exponential
+from textvae.rates import bits_per_character, perplexity
 
 
 def test_bits_per_character_counts_the_end_of_the_line() -> None:

@@ -4,51 +4,71 @@ from pathlib import Path
 
 import pytest
 
-from latent.training import ConfigError, read_tree
-from textvae.recipe import dump_recipe, find_recipe, list_recipes, load_recipe
+from imagevae.side import IMAGE
+from latent.bound import ElboObjective
+from latent.training import ConfigError, JointUpdate, Side, find_recipe, list_recipes, read_tree, side_of
+from textvae.recipe import TextRecipe
+from textvae.side import TEXT
 
-NAMES = [recipe.name for recipe in list_recipes()]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_resolved_recipe_reads_back_as_itself(name: str, tmp_path: Path) -> None:
-    recipe = load_recipe(find_recipe(name))
-    (tmp_path / "config.yaml").write_text(dump_recipe(recipe), "utf-8")
-    assert load_recipe(tmp_path / "config.yaml") == recipe
+SIDES = (TEXT, IMAGE)
+FOLDERS = [side.folder for side in SIDES]
+CASES = [pytest.param(side, recipe.path, id=recipe.name) for side in SIDES for recipe in list_recipes([side.folder])]
 
 
-def test_every_recipe_says_what_it_is() -> None:
-    assert all(len(recipe.summary) > 20 for recipe in list_recipes())
-    assert {"lstm", "plain"} <= set(NAMES)
+def lstm(*overrides: str) -> TextRecipe:
+    return TEXT.load_recipe(TEXT.folder / "lstm.yaml", overrides)
+
+
+@pytest.mark.parametrize(("side", "path"), CASES)
+def test_a_resolved_recipe_reads_back_as_itself(side: Side, path: Path, tmp_path: Path) -> None:
+    recipe = side.load_recipe(path)
+    (tmp_path / "config.yaml").write_text(side.schema.dump(recipe), "utf-8")
+    assert side.load_recipe(tmp_path / "config.yaml") == recipe
+    assert side_of(path, SIDES) is side
+
+
+def test_every_recipe_says_what_it_is_and_has_a_name_of_its_own() -> None:
+    recipes = list_recipes(FOLDERS)
+    assert all(len(recipe.summary) > 20 for recipe in recipes)
+    assert {"lstm", "plain", "digits_vae"} <= {recipe.name for recipe in recipes}
+    assert len({recipe.name for recipe in recipes}) == len(recipes)
+
+
+def test_a_recipe_of_no_side_lists_the_corpora() -> None:
+    for override in ("corpus.kind=book", "corpus=3", "corpus.kind=[]"):
+        with pytest.raises(ConfigError, match=r"lstm.yaml: corpus.kind: .* is none of: .*bbe, .*mnist"):
+            side_of(TEXT.folder / "lstm.yaml", SIDES, [override])
 
 
 def test_a_recipe_is_found_by_the_unique_beginning_of_its_name() -> None:
-    assert find_recipe("plai").stem == "plain"
-    assert find_recipe("lstm").stem == "lstm"  # though others begin with it
+    assert find_recipe("plai", FOLDERS).stem == "plain"
+    assert find_recipe("lstm", FOLDERS).stem == "lstm"  # though others begin with it
     with pytest.raises(ConfigError, match="several recipes begin so"):
-        find_recipe("quick")
+        find_recipe("quick", FOLDERS)
     with pytest.raises(ConfigError, match=r"did you mean .*lstm"):
-        find_recipe("ltsm")
+        find_recipe("ltsm", FOLDERS)
 
 
 def test_overrides_reach_their_key_and_numbers_are_numbers() -> None:
-    recipe = load_recipe(
-        find_recipe("lstm"),
-        ["train.learning_rate=1e-3", "model.latent_size=8", "objective.kl_weight={kind: constant, value: 0.5}"],
-    )
+    recipe = lstm("train.learning_rate=1e-3", "model.latent_size=8", "objective.kl_weight={kind: constant, value: 0.5}")
     assert (recipe.train.learning_rate, recipe.model.latent_size) == (0.001, 8)
     assert recipe.objective.kl_weight(10) == 0.5
 
 
+def test_a_part_without_a_kind_is_of_the_default_s() -> None:
+    assert lstm("update.max_gradient_norm=2.0").update == JointUpdate(max_gradient_norm=2.0)
+    assert lstm("objective={free_bits: 0.5}").objective == ElboObjective(free_bits=0.5)
+
+
 def test_the_corpus_of_a_recipe_can_be_replaced_by_a_file() -> None:
-    recipe = load_recipe(find_recipe("lstm"), ["corpus.kind=files", "corpus.path=my.txt"])
+    recipe = lstm("corpus.kind=files", "corpus.path=my.txt")
     assert (recipe.corpus.kind, recipe.corpus.path) == ("files", Path("my.txt"))
 
 
 def test_epochs_replace_steps_and_steps_epochs() -> None:
-    by_epochs = load_recipe(find_recipe("lstm"), ["train.epochs=2"]).train
+    by_epochs = lstm("train.epochs=2").train
     assert (by_epochs.steps, by_epochs.num_steps(batches_per_epoch=7)) == (None, 14)
-    again = load_recipe(find_recipe("lstm"), ["train.epochs=2", "train.steps=5"]).train
+    again = lstm("train.epochs=2", "train.steps=5").train
     assert (again.epochs, again.num_steps(batches_per_epoch=7)) == (None, 5)
 
 
@@ -76,7 +96,7 @@ def test_epochs_replace_steps_and_steps_epochs() -> None:
 )
 def test_a_wrong_override_is_explained(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_recipe(find_recipe("lstm"), [override])
+        lstm(override)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +119,7 @@ def test_a_file_that_is_no_recipe_is_named(content: bytes, message: str, tmp_pat
 
 def test_a_missing_recipe_and_a_huge_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere.yaml: cannot be read"):
-        load_recipe(find_recipe(str(tmp_path / "nowhere.yaml")))
+        TEXT.load_recipe(tmp_path / "nowhere.yaml")
     path = tmp_path / "huge.yaml"
     path.write_bytes(b"# " + b"x" * 1_100_000)
     with pytest.raises(ConfigError, match="larger than"):

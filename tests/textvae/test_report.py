@@ -4,52 +4,28 @@ import base64
 import math
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from pages import Page
 from synthetic import around, measured, measured_run, sentences
 
-from latent.measures import Estimate
-from textvae.comparison import Comparison, compare_measured
+from latent.measures import Estimate, Measured
+from latent.reporting.comparison import Comparison, compare_measured
+from latent.reporting.latent_map import latent_map
+from latent.reporting.plots import CURVES, alarms
+from latent.reporting.report import write_report
+from latent.reporting.run_report import RunReport
 from textvae.generation import Step
-from textvae.latent_map import latent_map
-from textvae.measuring import Measured
-from textvae.plots import CURVES, alarms
-from textvae.report import write_report
-from textvae.run_report import RunReport
+from textvae.run_report import Spoken
 
 MARKUP = '<script>alert("1")</script> & <img src=http://x.test/a.png onerror=alert(1)>'
 HOSTILE = f"{MARKUP} \u202eוַיֹּאמֶר\u200f 🐈 $title ${{lead}}"
 ALARM = "collapsed: no active unit while the KL weight is 0.67"
 
 
-class Page(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.headings: list[str] = []
-        self.feed(source)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_data(self, data):
-        self.text += data
-        if self.tags[-1:] == ["h2"]:
-            self.headings.append(data)
-
-    def all(self, name: str) -> list[str]:
-        return [value for key, value in self.attributes if key == name]
-
-
-def a_run(name: str = "lstm", mutual_information: float = 4.0) -> RunReport:
+def a_run(name: str = "lstm", mutual_information: float = 4.0) -> RunReport[Spoken]:
     training = [{"step": s, "loss": 50.0 - s / 10, "kl": s / 50, "kl_weight": s / 200} for s in range(20, 201, 20)]
     validation = [
         {"step": s, "split": "valid", "elbo": -60.0 + s / 20, "mutual_information": s / 50, "active_units": 2.0}
@@ -60,18 +36,25 @@ def a_run(name: str = "lstm", mutual_information: float = 4.0) -> RunReport:
         name=name,
         metrics=(*training, *validation, {"step": 160, "alarm": f"step 160: {ALARM}"}),
         measures=measured(*sentences(), mutual_information).figures,
-        samples=("and the king said to him , go in peace .",),
-        reconstructions=(("let there be light .", "let there be light ."), ("have no fear .", "have no bread .")),
-        interpolation=(Step(0.0, "he went up .", False), Step(0.5, "he went up .", True), Step(1.0, "", False)),
+        content=Spoken(
+            samples=("and the king said to him , go in peace .",),
+            reconstructions=(("let there be light .", "let there be light ."), ("have no fear .", "have no bread .")),
+            interpolation=(Step(0.0, "he went up .", False), Step(0.5, "he went up .", True), Step(1.0, "", False)),
+            gain_by_position={place: around(1.0 / place) for place in range(1, 9)},
+        ),
         seconds=90.0,
-        latent_map=latent_map(means, np.arange(300)),
-        gain_by_position={place: around(1.0 / place) for place in range(1, 9)},
+        latent_map=latent_map(means, np.arange(300), "tokens"),
     )
 
 
-def compared(*runs: RunReport) -> Comparison:
+def saying(run: RunReport[Spoken], **changes: object) -> RunReport[Spoken]:
+    """The run with other sentences."""
+    return replace(run, content=replace(run.content, **changes))
+
+
+def compared(*runs: RunReport[Spoken]) -> Comparison:
     """A comparison of the runs: each had a recipe of its own."""
-    sentence_figures = measured(*sentences()).per_sentence
+    sentence_figures = measured(*sentences()).per_example
     return compare_measured(
         [
             measured_run(
@@ -82,7 +65,7 @@ def compared(*runs: RunReport) -> Comparison:
     )
 
 
-def written(tmp_path, *runs: RunReport, title: str = "Is z used?", notes: tuple[str, ...] = ()) -> str:
+def written(tmp_path, *runs: RunReport[Spoken], title: str = "Is z used?", notes: tuple[str, ...] = ()) -> str:
     write_report(tmp_path / "report.html", title, runs, compared(*runs), notes)
     return (tmp_path / "report.html").read_text("utf-8")
 
@@ -134,7 +117,7 @@ def test_ids_are_unique_and_references_stay_in_the_page(tmp_path):
 
 
 def test_nothing_is_fetched_or_run(tmp_path):
-    run = replace(a_run(HOSTILE), samples=(HOSTILE,), reconstructions=((HOSTILE, HOSTILE),))
+    run = saying(a_run(HOSTILE), samples=(HOSTILE,), reconstructions=((HOSTILE, HOSTILE),))
     source = written(tmp_path, run, title=HOSTILE, notes=(HOSTILE,))
     page = Page(source)
     assert "<script" not in source.lower()
@@ -154,13 +137,15 @@ def test_nothing_is_fetched_or_run(tmp_path):
 def test_hostile_text_is_shown_as_it_is_wherever_it_stands(tmp_path):
     run = a_run(HOSTILE)
     run = replace(
-        run,
+        saying(
+            run,
+            samples=(HOSTILE,),
+            reconstructions=((HOSTILE, HOSTILE),),
+            interpolation=(Step(0.0, HOSTILE, False),),
+        ),
         measures=replace(run.measures, verdict_reasons=(HOSTILE,), split=HOSTILE, checkpoint=HOSTILE),
         metrics=({"step": 3, "alarm": HOSTILE},),
-        samples=(HOSTILE,),
-        reconstructions=((HOSTILE, HOSTILE),),
-        interpolation=(Step(0.0, HOSTILE, False),),
-        latent_map=latent_map(torch.randn(9, 2), np.arange(9), np.zeros(9, np.int64), [HOSTILE]),
+        latent_map=latent_map(torch.randn(9, 2), np.arange(9), "tokens", np.zeros(9, np.int64), [HOSTILE]),
     )
     page = Page(written(tmp_path, run, title=HOSTILE, notes=(HOSTILE,)))
     names = 12  # lead, table, keys of three figures, alarm, bars, map, and the heads of four lists
@@ -198,11 +183,9 @@ def test_a_user_style_changes_nothing(tmp_path):
 
 
 def test_a_run_without_a_log_or_sentences_is_reported(tmp_path):
-    nothing = latent_map(torch.full((2, 3), math.nan), np.arange(2))
-    run = replace(
-        a_run(), metrics=(), samples=(), reconstructions=(), interpolation=(), seconds=None, gain_by_position={},
-        latent_map=nothing,
-    )  # fmt: skip
+    nothing = latent_map(torch.full((2, 3), math.nan), np.arange(2), "tokens")
+    silent = saying(a_run(), samples=(), reconstructions=(), interpolation=(), gain_by_position={})
+    run = replace(silent, metrics=(), seconds=None, latent_map=nothing)
     page = Page(written(tmp_path, run))
     assert page.text.count("no finite value in the log") == len(CURVES)
     assert page.text.count("None.") == 4

@@ -5,13 +5,12 @@ import random
 
 import pytest
 import torch
-from tiny import tiny_recipe, write_corpus
+from tiny import start_run, tiny_recipe, write_corpus
 
 from latent.measures import mean_estimate
 from textvae.edit_distance import edit_distances
 from textvae.session import Trained, open_trained
 from textvae.smoothness import measure_smoothness, path_smoothness
-from textvae.training import start_run
 
 STRAIGHT = ["a b c d", "x b c d", "x y c d", "x y z d", "x y z w"]
 JUMP = ["a b c d", "a b c d", "x y z w", "x y z w", "x y z w"]

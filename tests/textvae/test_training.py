@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import tiny_recipe, write_corpus
+from tiny import resume_run, start_run, tiny_recipe, write_corpus
 
 from latent.training import Run, RunError, find_run
 from latent.training.checkpoints import MODEL, OPTIMIZER, STATE, Checkpoint, CheckpointError, best_checkpoint
@@ -22,7 +22,6 @@ from latent.training.files import checksum
 from latent.training.loop import CollapseError
 from textvae.recipe import TextRecipe
 from textvae.session import open_trained
-from textvae.training import resume_run, start_run
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +224,7 @@ def test_a_corpus_that_has_changed_is_refused(tmp_path: Path) -> None:
     run = start_run(tiny_recipe(path), tmp_path / "run")
     path.write_text(path.read_text("utf-8") + "one more sentence .\n", "utf-8")
     for use in (lambda: resume_run(run), lambda: open_trained(run).splits):
-        with pytest.raises(RunError, match="the text of the corpus has changed"):
+        with pytest.raises(RunError, match="the content of the corpus has changed"):
             use()
 
 

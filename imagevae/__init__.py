@@ -1,0 +1,1 @@
+"""Image VAEs: networks, models, measures and pictures."""

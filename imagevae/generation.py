@@ -1,0 +1,106 @@
+"""Using a trained image model: sample, reconstruct, interpolate. Whole batches at once, everything seeded."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from corpora.images import ImageBatch, Images, image_evaluation_batches
+from imagevae.session import TrainedImages
+from imagevae.side import IMAGES_AT_ONCE
+from latent.distributions import concatenate
+from latent.distributions.paths import PATHS
+from latent.measures import evaluating
+
+
+def sample(
+    trained: TrainedImages, num_samples: int, seed: int = 0, label: int | None = None
+) -> tuple[Float[Tensor, "N C H W"], Int64[Tensor, " N"]]:
+    """The expected image at N draws of the prior, and each one's class.
+
+    A conditional model draws from `label`, or from its classes in turn. Raises ValueError for a class that it does not
+    have, or for any class asked of an unconditional model.
+    """
+    labels = chosen_labels(trained, num_samples, label)
+    return draw(trained, labels, seed), labels
+
+
+def draw(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> Float[Tensor, "N C H W"]:
+    """The expected image at a draw of the prior for each class; a model that is not conditional heeds none."""
+    batch = blank_batch(trained, labels)
+    with evaluating(trained.model, seed):
+        z = trained.model.prior(batch).sample()
+    return decode(trained, z, batch)
+
+
+def reconstruct(
+    trained: TrainedImages, batch: ImageBatch, seed: int = 0, *, from_sample: bool = False
+) -> Float[Tensor, "N C H W"]:
+    """The expected image at each one's posterior mean, or at a draw of its posterior."""
+    batch = batch.to(trained.device)
+    with evaluating(trained.model, seed):
+        q = trained.model.posterior(batch)
+        z = q.sample() if from_sample else q.mean
+    return decode(trained, z, batch)
+
+
+def interpolate(trained: TrainedImages, ends: ImageBatch, num_steps: int, path: str) -> Float[Tensor, "N C H W"]:
+    """Expected images along a `linear` or `slerp` path between two posterior means; a class stays the first's."""
+    ends = ends.to(trained.device)
+    with evaluating(trained.model, 0):
+        means = trained.model.posterior(ends).mean
+    z = PATHS[path](means[0], means[1], num_steps)
+    return decode(trained, z, ends.take(torch.zeros(num_steps, dtype=torch.int64, device=trained.device)))
+
+
+def decode(trained: TrainedImages, z: Float[Tensor, "N Z"], batch: ImageBatch) -> Float[Tensor, "N C H W"]:
+    """E[x|z] for N latent vectors; of the batch only the classes are used."""
+    images = []
+    with evaluating(trained.model, 0):
+        for rows in torch.arange(len(z), device=z.device).split(IMAGES_AT_ONCE):
+            outputs = trained.model.outputs(z[rows].unsqueeze(0), batch.take(rows))[0]
+            images.append(trained.form.images(trained.model.likelihood.mean(outputs)).cpu())
+    return torch.cat(images)
+
+
+def images_of_test(trained: TrainedImages, indices: Sequence[int]) -> ImageBatch:
+    """Images of the test split by their numbers, from 0. Raises ValueError for one that is not there."""
+    test = trained.splits.test
+    for index in indices:
+        if not 0 <= index < len(test):
+            raise ValueError(f"image {index}: the test split has images 0 to {len(test) - 1:,}")
+    return test.batch(list(indices))
+
+
+def posterior_means(trained: TrainedImages, split: str) -> Float[Tensor, "N Z"]:
+    """E[z|x] of every image of a split, in its order."""
+    return means_of(trained, trained.splits.by_name()[split])
+
+
+def means_of(trained: TrainedImages, images: Images) -> Float[Tensor, "N Z"]:
+    """E[z|x] of each of the images."""
+    batches = image_evaluation_batches(images, IMAGES_AT_ONCE)
+    with evaluating(trained.model, 0):
+        parts = [trained.model.posterior(batch.to(trained.device)) for batch in batches]
+        means: Tensor = concatenate(*parts).mean
+    return means.cpu()
+
+
+def chosen_labels(trained: TrainedImages, num_samples: int, label: int | None) -> Int64[Tensor, " N"]:
+    """The class of each sample: the one asked for, else the model's classes in turn, else 0."""
+    num_classes = trained.model.num_classes
+    if label is not None and num_classes == 0:
+        raise ValueError(f"--label {label}: the model is not conditional, so it draws no class; leave --label out")
+    if label is not None and label >= num_classes:
+        known = ", ".join(f"{number} ({name})" for number, name in enumerate(trained.form.class_names))
+        raise ValueError(f"--label {label}: no such class; there are {known}")
+    if label is not None:
+        return torch.full((num_samples,), label)
+    return torch.arange(num_samples) % max(1, num_classes)
+
+
+def blank_batch(trained: TrainedImages, labels: Int64[Tensor, " N"]) -> ImageBatch:
+    """A batch that says nothing but its classes."""
+    pixels = torch.zeros(len(labels), *trained.form.shape)
+    return ImageBatch(pixels=pixels, indices=torch.arange(len(labels)), labels=labels).to(trained.device)

@@ -1,0 +1,127 @@
+"""`textvae measure` of an image run: everything that is known of it on a split, each figure with its 95 % interval."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from corpora.images import Binarisation, ImageBatch, Images, image_evaluation_batches
+from imagevae.classifier import trained_classifier
+from imagevae.likelihoods import LikelihoodKind
+from imagevae.sample_quality import SampleQuality, measure_samples
+from imagevae.session import TrainedImages
+from imagevae.side import IMAGES_AT_ONCE
+from latent.measures import (
+    BoundMeasures,
+    Estimate,
+    Measured,
+    evaluating,
+    mean_estimate,
+    measure_split,
+    prior_gain,
+    shuffled_gain,
+)
+
+ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMeasures(BoundMeasures):
+    """What a run is worth on a split of images: beside the bound, how they were binarised and what comes back.
+
+    `bits_per_dimension` is the NLL over D ln 2 for images of D = C·H·W values. `squared_error` is the mean over these
+    of (x − E[x|z])² at z = E[z|x], with x between 0 and 1. Where the model is given each image's class, one of
+    `num_classes`, p(x) is p(x|y) throughout; else that is 0.
+    """
+
+    binarisation: Binarisation
+    binarisation_seed: int
+    likelihood: LikelihoodKind
+    num_classes: int
+    bits_per_dimension: Estimate
+    squared_error: Estimate
+    samples: SampleQuality | None
+
+
+def measure(
+    trained: TrainedImages,
+    split: str = "test",
+    num_samples: int = 100,
+    limit: int | None = None,
+    seed: int = 0,
+    *,
+    half_width: float | None = None,
+    with_samples: bool = False,
+) -> Measured[ImageMeasures]:
+    """Measure a run on a split, or on `limit` images of it, chosen by `seed`.
+
+    With `half_width`, in nats, draws stop where the NLL is known that well. `with_samples` has as many samples of the
+    prior judged by the corpus' classifier, which is trained where it has not been. Raises ValueError for an unknown
+    split, fewer than one sample and, with samples, no labels, NotFiniteError where an image has no finite likelihood.
+    """
+    images = choose_images(trained, split, limit, seed)
+    batches = list(image_evaluation_batches(images, IMAGES_AT_ONCE))
+    model, device = trained.model, trained.device
+    found = measure_split(
+        model, batches, device, num_samples, half_width=half_width, rows_at_once=ROWS_AT_ONCE, seed=seed
+    )
+    shuffled = shuffled_gain(model, batches, found.terms, device, seed).estimate
+    prior = prior_gain(model, batches, found.terms, device, seed).estimate
+    bits = found.weighted.nll / (trained.form.num_pixels * math.log(2))
+    errors = squared_errors(trained, batches, found.terms.posterior.mean)
+    figures = ImageMeasures(
+        split=split,
+        examples_digest=digest(images),
+        num_examples=len(images),
+        num_samples=num_samples,
+        half_width=half_width,
+        seed=seed,
+        checkpoint=trained.checkpoint.path.name,
+        binarisation=trained.recipe.corpus.binarisation,
+        binarisation_seed=trained.recipe.corpus.binarisation_seed,
+        likelihood=trained.recipe.model.likelihood,
+        num_classes=trained.model.num_classes,
+        bits_per_dimension=mean_estimate(bits),
+        squared_error=mean_estimate(errors),
+        samples=_samples(trained, images, seed) if with_samples else None,
+        **found.figures(shuffled, prior, seed),
+    )
+    return Measured(figures, {**found.per_example, "bits_per_dimension": bits, "squared_error": errors})
+
+
+def _samples(trained: TrainedImages, images: Images, seed: int) -> SampleQuality:
+    classifier = trained_classifier(trained.recipe.corpus, trained.splits)
+    return measure_samples(trained, classifier, images.batch(range(len(images))).pixels, seed)
+
+
+def squared_errors(
+    trained: TrainedImages, batches: Sequence[ImageBatch], means: Float[Tensor, "N Z"]
+) -> Float[Tensor, " N"]:
+    """Of each image, the mean over its values of (x − E[x|z])², at the given z of each, in the batches' order."""
+    found = []
+    with evaluating(trained.model, 0):
+        for batch in (batch.to(trained.device) for batch in batches):
+            outputs = trained.model.outputs(means[batch.indices].unsqueeze(0), batch)[0]
+            error = batch.pixels.flatten(1) - trained.model.likelihood.mean(outputs)
+            found.append(error.square().mean(1).cpu())
+    return torch.cat(found)
+
+
+def choose_images(trained: TrainedImages, split: str, limit: int | None, seed: int) -> Images:
+    """A split of the run's corpus, or `limit` images of it. Raises ValueError for an unknown split."""
+    splits = trained.splits.by_name()
+    if split not in splits:
+        raise ValueError(f"--split {split}: no such split; there are {', '.join(splits)}")
+    images = splits[split]
+    if limit is None or limit >= len(images):
+        return images
+    return images.select(torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:limit].numpy())
+
+
+def digest(images: Images) -> str:
+    """Names the images, binarised as they are: two runs whose digests agree were measured on the same pixels."""
+    return hashlib.sha256(images.levels.tobytes()).hexdigest()[:16]

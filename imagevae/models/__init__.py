@@ -1,0 +1,24 @@
+"""The image models: one file per model, its config beside its class, its name in the union below."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from imagevae.models.two_layer import TwoLayerVae, TwoLayerVaeConfig
+from imagevae.models.vade import Vade, VadeConfig
+from imagevae.models.vae import CvaeConfig, Vae, VaeConfig
+
+ImageModelConfig = Annotated[CvaeConfig | TwoLayerVaeConfig | VadeConfig | VaeConfig, Field(discriminator="kind")]
+ImageModel = TwoLayerVae | Vade | Vae
+
+__all__ = [
+    "CvaeConfig",
+    "ImageModel",
+    "ImageModelConfig",
+    "TwoLayerVae",
+    "TwoLayerVaeConfig",
+    "Vade",
+    "VadeConfig",
+    "Vae",
+    "VaeConfig",
+]

@@ -1,0 +1,171 @@
+"""Encoder and decoder networks: multilayer perceptrons and strided convolutions, each with an optional context."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from imagevae.form import ImageForm
+
+Activation = Literal["tanh", "relu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpConfig:
+    """Hidden layers of the encoder from the pixels on; the decoder has them in reverse."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=20)] = (200, 200)
+    activation: Activation = "tanh"
+
+    def encoder(self, form: ImageForm, context_size: int) -> "MlpEncoder":
+        """From pixels and a context to features."""
+        return MlpEncoder((form.num_pixels + context_size, *self.hidden_sizes), self.activation)
+
+    def decoder(self, form: ImageForm, num_inputs: int) -> "MlpDecoder":
+        """From z and a context to an output for every pixel."""
+        return MlpDecoder((num_inputs, *reversed(self.hidden_sizes), form.num_pixels), self.activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvConfig:
+    """4×4 convolutions of stride 2, one for each number of channels, then a hidden layer; the decoder in reverse."""
+
+    kind: Literal["conv"] = "conv"
+    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)] = (32, 64)
+    hidden_size: PositiveInt = 256
+    activation: Activation = "relu"
+
+    def encoder(self, form: ImageForm, context_size: int) -> "ConvEncoder":
+        """From pixels and a context to features."""
+        return ConvEncoder(form, self.channels, self.hidden_size, context_size, self.activation)
+
+    def decoder(self, form: ImageForm, num_inputs: int) -> "ConvDecoder":
+        """From z and a context to an output for every pixel."""
+        return ConvDecoder(form, self.channels, self.hidden_size, num_inputs, self.activation)
+
+
+Network = Annotated[MlpConfig | ConvConfig, Field(discriminator="kind")]
+
+
+def default_network() -> MlpConfig:
+    """Two layers of 200, as in Burda et al. 2016."""
+    return MlpConfig()
+
+
+def perceptron(sizes: Sequence[int], activation: Activation) -> nn.Sequential:
+    """Linear layers between the sizes, each followed by the activation; Glorot & Bengio 2010's initialisation."""
+    layers: list[nn.Module] = []
+    for num_inputs, num_outputs in itertools.pairwise(sizes):
+        layers += [initialised(nn.Linear(num_inputs, num_outputs)), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers)
+
+
+def initialised(layer: nn.Linear) -> nn.Linear:
+    """The layer with Glorot's uniform weights and no bias to begin with."""
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MlpEncoder(nn.Module):
+    """Pixels beside the context."""
+
+    def __init__(self, sizes: Sequence[int], activation: Activation) -> None:
+        super().__init__()
+        self.num_features = sizes[-1]
+        self.layers = perceptron(sizes, activation)
+
+    def forward(self, pixels: Float[Tensor, "B C H W"], context: Float[Tensor, "B Y"]) -> Float[Tensor, "B F"]:
+        """The last hidden layer."""
+        found: Tensor = self.layers(torch.cat([pixels.flatten(1), context], 1))
+        return found
+
+
+class MlpDecoder(nn.Module):
+    """From z beside the context; `output` is the last, linear layer, a value for every pixel."""
+
+    def __init__(self, sizes: Sequence[int], activation: Activation) -> None:
+        super().__init__()
+        self.layers = perceptron(sizes[:-1], activation)
+        self.output = initialised(nn.Linear(sizes[-2], sizes[-1]))
+
+    def start_at(self, values: Float[Tensor, " D"]) -> None:
+        """Put the output's bias where the decoder gives these values whatever z is."""
+        with torch.no_grad():
+            self.output.bias.copy_(values)
+
+    def forward(self, z: Float[Tensor, "N Z"]) -> Float[Tensor, "N D"]:
+        """An output for each of the D = C·H·W values."""
+        found: Tensor = self.output(self.layers(z))
+        return found
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions that halve the image, then a hidden layer which also reads the context."""
+
+    def __init__(
+        self, form: ImageForm, channels: Sequence[int], hidden_size: int, context_size: int, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.num_features = hidden_size
+        layers: list[nn.Module] = []
+        for num_before, num_after in itertools.pairwise((form.channels, *channels)):
+            layers += [nn.Conv2d(num_before, num_after, 4, stride=2, padding=1), ACTIVATIONS[activation]()]
+        self.convolutions = nn.Sequential(*layers)
+        factor = _factor(form, channels)
+        num_inputs = channels[-1] * (form.height // factor) * (form.width // factor) + context_size
+        self.layers = perceptron((num_inputs, hidden_size), activation)
+
+    def forward(self, pixels: Float[Tensor, "B C H W"], context: Float[Tensor, "B Y"]) -> Float[Tensor, "B F"]:
+        """The hidden layer."""
+        found: Tensor = self.layers(torch.cat([self.convolutions(pixels).flatten(1), context], 1))
+        return found
+
+
+class ConvDecoder(nn.Module):
+    """The encoder's mirror: transposed convolutions that double the image, cut to its size at the end."""
+
+    def __init__(
+        self, form: ImageForm, channels: Sequence[int], hidden_size: int, num_inputs: int, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.form = form
+        factor = _factor(form, channels)
+        height, width = math.ceil(form.height / factor), math.ceil(form.width / factor)
+        self.layers = perceptron((num_inputs, hidden_size, channels[-1] * height * width), activation)
+        self.unflatten = nn.Unflatten(1, (channels[-1], height, width))
+        layers: list[nn.Module] = []
+        for num_before, num_after in itertools.pairwise(reversed(channels)):
+            layers += [nn.ConvTranspose2d(num_before, num_after, 4, stride=2, padding=1), ACTIVATIONS[activation]()]
+        layers.append(nn.ConvTranspose2d(channels[0], form.channels, 4, stride=2, padding=1, bias=False))
+        self.convolutions = nn.Sequential(*layers)
+        self.bias = nn.Parameter(torch.zeros(form.num_pixels))
+
+    def start_at(self, values: Float[Tensor, " D"]) -> None:
+        """Put the output's bias where the decoder gives these values whatever z is."""
+        with torch.no_grad():
+            self.bias.copy_(values)
+
+    def forward(self, z: Float[Tensor, "N Z"]) -> Float[Tensor, "N D"]:
+        """An output for each of the D = C·H·W values."""
+        images: Tensor = self.convolutions(self.unflatten(self.layers(z)))
+        return images[..., : self.form.height, : self.form.width].flatten(1) + self.bias
+
+
+def _factor(form: ImageForm, channels: Sequence[int]) -> int:
+    """How much smaller the convolutions make an image. Raises ValueError where nothing would be left of it."""
+    factor, side = int(2 ** len(channels)), min(form.height, form.width)
+    if side < factor:
+        raise ValueError(
+            f"model.network.channels: {len(channels)} convolutions of stride 2 leave nothing of an image of "
+            f"{form.height}×{form.width}; give at most {int(math.log2(side))} numbers"
+        )
+    return factor

@@ -1,0 +1,67 @@
+"""Runs of images, as they are compared and reported."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from imagevae.measuring import ImageMeasures, measure
+from imagevae.run_report import Pictures, describe_run, sections
+from imagevae.session import TrainedImages, open_trained_images
+from imagevae.side import IMAGE
+from imagevae.tables import FACT_ROWS
+from latent.reporting.comparability import other_examples
+from latent.reporting.run_kind import BOUND_FIGURES, BY_EXAMPLE, NLL_FIGURE, Row, RunKind
+from latent.reporting.stored_measures import TOLERANCE
+
+
+def reasons(one: ImageMeasures, other: ImageMeasures, changed: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Why two runs were not measured on the same pixels, or by the same likelihood of them."""
+    found: tuple[str, ...]
+    seeds = one.binarisation_seed, other.binarisation_seed
+    if one.binarisation != other.binarisation:
+        found = (f"other binarisation: {one.binarisation} against {other.binarisation}",)
+    elif one.examples_digest != other.examples_digest and seeds[0] != seeds[1]:
+        found = (f"other binarisation: {one.binarisation} by seed {seeds[0]} against seed {seeds[1]}",)
+    else:
+        found = other_examples(one, other, changed, "images", "other images: the pixels differ")
+    if one.likelihood != other.likelihood:
+        found = (*found, f"other likelihood: {one.likelihood} against {other.likelihood}")
+    return found
+
+
+def problem(figures: ImageMeasures, columns: Mapping[str, Float[np.ndarray, " N"]]) -> str | None:
+    """What is wrong with stored bits and squared errors, if anything."""
+    if not (columns["squared_error"] >= 0).all():
+        return "column squared_error: a square is not below 0"
+    nll, bits = columns["nll"], columns["bits_per_dimension"]
+    largest = np.abs(np.where(np.isfinite(nll), nll, 0.0)).argmax()
+    if not np.allclose(bits * nll[largest], nll * bits[largest], rtol=TOLERANCE, equal_nan=True):
+        return "column bits_per_dimension: it is not in proportion to column nll"
+    return None
+
+
+KIND: RunKind[TrainedImages, ImageMeasures, Pictures] = RunKind(
+    side=IMAGE,
+    examples="images",
+    measures=ImageMeasures,
+    rows={
+        **NLL_FIGURE,
+        "bits_per_dimension": Row("bits per dimension", 4),
+        **BOUND_FIGURES,
+        "squared_error": Row("squared error of a pixel", 4),
+    },
+    by_example=(*BY_EXAMPLE, "bits_per_dimension", "squared_error"),
+    facts=FACT_ROWS,
+    meanings={
+        "Bits per dimension": "The NLL in bits per value of an image. Compare at equal binarisation and likelihood.",
+        "Squared error": "Of a pixel between 0 and 1 and its expectation, decoded from the posterior mean.",
+        "Told the class": "Then all of p(x) is p(x|y), whose NLL is lower by what y tells: by ln K at most.",
+    },
+    problem=problem,
+    reasons=reasons,
+    open_run=open_trained_images,
+    measure=measure,
+    describe=describe_run,
+    sections=sections,
+)

@@ -1,0 +1,100 @@
+"""The image side: its recipes, and what a run of images is trained with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from corpora.images import ImageBatch, ImageBatches, ImageCorpus, ImageSplits, image_evaluation_batches, load_images
+from imagevae.form import FORM, ImageForm, dump_form
+from imagevae.models import ImageModel
+from imagevae.recipe import ImageRecipe
+from latent.training import Run, Schema, Side, TrainingData
+
+IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed
+
+
+@dataclass(frozen=True)
+class ImageMaterial:
+    """The recipe's corpus, read."""
+
+    recipe: ImageRecipe
+    splits: ImageSplits
+
+    @property
+    def form(self) -> ImageForm:
+        """What a model must know of the images."""
+        channels, height, width = self.splits.shape
+        return ImageForm(channels=channels, height=height, width=width, class_names=self.splits.class_names)
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The form of the images."""
+        return {FORM: dump_form(self.form)}
+
+    def build_model(self) -> ImageModel:
+        """The recipe's model; its decoder begins with the mean of the training images."""
+        model = self.recipe.model.build(self.form)
+        model.start_at(self.splits.train.mean)
+        return model
+
+    @cached_property
+    def batches(self) -> ImageBatches:
+        """The order of training."""
+        train = self.recipe.train
+        return ImageBatches(self.splits.train, train.images_per_batch, train.seed, self.recipe.corpus.binarisation)
+
+    def training_data(self) -> TrainingData:
+        """The order of training and the validation batches."""
+        return TrainingData(
+            batches=self.batches,
+            steps_per_epoch=self.batches.num_batches,
+            validation=self._validation_batches(),
+            unit="images",
+            units_per_step=len(self.splits.train) / self.batches.num_batches,
+        )
+
+    def describe(self) -> list[str]:
+        """The corpus' size, how it was binarised, and what is to be known of it."""
+        splits, (channels, height, width) = self.splits, self.splits.shape
+        return [
+            f"corpus {self.recipe.corpus.kind}: "
+            f"{len(splits.train):,} / {len(splits.valid):,} / {len(splits.test):,} images of "
+            f"{channels}×{height}×{width}, binarisation {self.recipe.corpus.binarisation}, "
+            f"{self.batches.num_batches} batches an epoch",
+            *splits.notes,
+        ]
+
+    def _validation_batches(self) -> list[ImageBatch]:
+        valid = self.splits.valid
+        size = min(self.recipe.train.validation_size, len(valid))
+        subset = valid.select(np.random.default_rng(0).permutation(len(valid))[:size])
+        return list(image_evaluation_batches(subset, IMAGES_AT_ONCE))
+
+
+def read_material(recipe: ImageRecipe, run: Run | None) -> ImageMaterial:
+    """The corpus, read; a run keeps nothing that replaces it. Raises ValueError where model and corpus do not fit."""
+    check_likelihood(recipe)
+    return ImageMaterial(recipe, load_images(recipe.corpus))
+
+
+def check_likelihood(recipe: ImageRecipe) -> None:
+    """Raise ValueError for grey values under a Bernoulli, which is no likelihood, and bits under a continuous one."""
+    binarisation, likelihood = recipe.corpus.binarisation, recipe.model.likelihood
+    if (binarisation == "grey") == (likelihood == "bernoulli"):
+        fitting = "discretised_logistic or gaussian" if binarisation == "grey" else "bernoulli"
+        raise ValueError(
+            f"model.likelihood: {likelihood} does not fit corpus.binarisation {binarisation}; set it to {fitting}"
+        )
+
+
+IMAGE: Side[ImageRecipe] = Side(
+    name="image",
+    schema=Schema(ImageRecipe),
+    corpus_kinds=frozenset(member.kind for member in get_args(get_args(ImageCorpus)[0])),
+    folder=Path(__file__).parent / "recipes",
+    read=read_material,
+)

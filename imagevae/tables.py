@@ -1,0 +1,108 @@
+"""Tables of image runs and image corpora for the terminal."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from corpora.images import ImageSplits
+from imagevae.measuring import ImageMeasures
+from imagevae.sample_quality import SampleQuality
+from latent.reporting import (
+    BOUND_ROWS,
+    NLL_ROWS,
+    Rows,
+    TextTable,
+    measures_table,
+    shown,
+    table_lines,
+    verdict_lines,
+)
+
+FACT_ROWS: Rows[ImageMeasures] = {
+    "binarisation": lambda m: (
+        m.binarisation + (f" (seed {m.binarisation_seed})" if m.binarisation == "dynamic" else "")
+    ),
+    "likelihood": lambda m: m.likelihood,
+    "told the class": lambda m: (
+        f"one of {m.num_classes:,} (ln K = {math.log(m.num_classes):.2f})" if m.num_classes else "no"
+    ),
+}
+MEASURE_ROWS: Rows[ImageMeasures] = {
+    **NLL_ROWS,
+    **FACT_ROWS,
+    "bits per dimension": lambda m: shown(m.bits_per_dimension, 4),
+    **BOUND_ROWS,
+    "squared error of a pixel": lambda m: shown(m.squared_error, 4),
+    "checkpoint": lambda m: m.checkpoint,
+}
+
+
+def measured_lines(name: str, measures: ImageMeasures, class_names: Sequence[str]) -> list[str]:
+    """A run's figures, the verdict's reasons, what to try, and what the classifier says of samples."""
+    lines = [*table_lines(measures_table({name: measures}, MEASURE_ROWS, "images")), "", *verdict_lines(measures)]
+    if measures.samples is not None:
+        lines += ["", *sample_lines(measures.samples, class_names)]
+    return lines
+
+
+def sample_lines(samples: SampleQuality, class_names: Sequence[str]) -> list[str]:
+    """What the classifier says of samples, with the confusion matrix of a conditional model."""
+    lines = [
+        f"{samples.num_samples:,} draws of the model under the corpus' classifier, 95 % intervals",
+        *(f"  {name}: {text}" for name, text in sample_facts(samples)),
+    ]
+    confusion = confusion_table(samples, class_names)
+    return lines if confusion is None else [*lines, "", *table_lines(confusion)]
+
+
+def sample_facts(samples: SampleQuality) -> list[tuple[str, str]]:
+    """The figures that the classifier gives, by name."""
+    facts = [("accuracy of the classifier on the test images", shown(samples.classifier_accuracy, 4))]
+    if samples.conditional_accuracy is not None:
+        facts.append(("draws that it takes for the class asked for", shown(samples.conditional_accuracy, 4)))
+    return [*facts, ("Fréchet distance in its features, not the FID", shown(samples.frechet_distance, 2))]
+
+
+def confusion_table(samples: SampleQuality, class_names: Sequence[str]) -> TextTable | None:
+    """A row for each class asked for, a column for each that its draws were taken for; of conditional models alone."""
+    if samples.confusion is None:
+        return None
+    rows = tuple((name, *map(str, row)) for name, row in zip(class_names, samples.confusion, strict=True))
+    return TextTable("draws by the class asked for (rows) and the one seen (columns)", ("", *class_names), rows)
+
+
+def corpus_lines(splits: ImageSplits) -> tuple[dict[str, Any], list[str]]:
+    """Sizes, pixels and classes of a corpus, for JSON and in lines."""
+    by_name = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    counts = {
+        name: [] if split.labels is None else np.bincount(split.labels, minlength=len(splits.class_names)).tolist()
+        for name, split in by_name.items()
+    }
+    found: dict[str, Any] = {
+        "shape": list(splits.shape),
+        "binarisation": splits.binarisation,
+        "is_official": splits.is_official,
+        "notes": list(splits.notes),
+        "splits": {
+            name: {
+                "images": len(split),
+                "mean": float(split.mean.mean()),
+                "classes": dict(zip(splits.class_names, counts[name], strict=True)) if counts[name] else None,
+            }
+            for name, split in by_name.items()
+        },
+    }
+    channels, height, width = splits.shape
+    rows = [
+        ("images", *(f"{len(split):,}" for split in by_name.values())),
+        ("mean of a pixel", *(f"{split.mean.mean():.4f}" for split in by_name.values())),
+    ]
+    if splits.class_names:
+        rows += [
+            (f"class {label}", *(f"{counts[name][number]:,}" for name in by_name))
+            for number, label in enumerate(splits.class_names)
+        ]
+    title = f"images of {channels}×{height}×{width}, binarisation {splits.binarisation}"
+    return found, [*table_lines(TextTable(title, ("", *by_name), tuple(rows))), *splits.notes]

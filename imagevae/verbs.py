@@ -1,0 +1,92 @@
+"""What the verbs do with a run of images: pictures are written as PNG, figures are returned for JSON and in lines."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from corpora.images import load_images
+from imagevae import generation
+from imagevae.measuring import measure as measure_run
+from imagevae.pictures import grid_png, save_png
+from imagevae.recipe import ImageRecipe
+from imagevae.session import TrainedImages, open_trained_images
+from imagevae.tables import corpus_lines, measured_lines
+from latent.reporting.stored_measures import save_measures
+from latent.training.console import Shown
+
+NUM_RECONSTRUCTED = 10  # test images where none is named
+
+open_run = open_trained_images
+
+
+def measure(trained: TrainedImages, *, samples: int, full: bool, **settings: Any) -> Shown:
+    """Measure a run and keep what was found in it."""
+    found = measure_run(trained, num_samples=samples, with_samples=full, **settings)
+    save_measures(trained.run, found)
+    return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures, trained.form.class_names))
+
+
+def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:
+    """Images from the prior; of a conditional model a row for each draw and a column for each class."""
+    images, labels = generation.sample(trained, num_samples, seed, label)
+    names = trained.form.class_names
+    by_class = trained.model.num_classes > 0 and label is None
+    num_columns = trained.model.num_classes if by_class else math.ceil(math.sqrt(num_samples))
+    heads = names if by_class else ()
+    path = _written(trained, out, "samples.png", grid_png(images, num_columns, column_labels=heads))
+    about = {"labels": [names[number] for number in labels] if trained.model.num_classes else None}
+    return Shown({"picture": str(path), "seed": seed, **about}, [str(path)])
+
+
+def reconstruct(trained: TrainedImages, *, examples: tuple[str, ...], seed: int, out: Path | None) -> Shown:
+    """Test images above what is decoded from their posterior means."""
+    indices = _numbers(examples) or list(range(min(NUM_RECONSTRUCTED, len(trained.splits.test))))
+    batch = generation.images_of_test(trained, indices)
+    found = generation.reconstruct(trained, batch, seed)
+    rows = ("image", "E[x|z]")
+    both = torch.cat([batch.pixels, found])
+    heads = [str(index) for index in indices]
+    path = _written(
+        trained, out, "reconstructions.png", grid_png(both, len(indices), row_labels=rows, column_labels=heads)
+    )
+    return Shown({"picture": str(path), "images": indices}, [str(path)])
+
+
+def interpolate(
+    trained: TrainedImages, *, first: str, last: str, steps: int, path: str, seed: int, out: Path | None
+) -> Shown:
+    """A walk from one test image to another: a row of decoded images."""
+    indices = _numbers((first, last))
+    found = generation.interpolate(trained, generation.images_of_test(trained, indices), steps, path)
+    picture = _written(trained, out, "interpolation.png", grid_png(found, steps))
+    return Shown({"picture": str(picture), "images": indices, "kind": path, "steps": steps}, [str(picture)])
+
+
+def statistics(recipe: ImageRecipe) -> Shown:
+    """Sizes, classes and pixels of a corpus."""
+    splits = load_images(recipe.corpus)
+    return Shown(*corpus_lines(splits))
+
+
+def prepare(recipe: ImageRecipe) -> Shown:
+    """Read the corpus: images need no preparing, so this says whether they can be used."""
+    sizes = {name: len(split) for name, split in load_images(recipe.corpus).by_name().items()}
+    return Shown(sizes, [f"{' / '.join(f'{size:,}' for size in sizes.values())} images ready"])
+
+
+def _numbers(texts: tuple[str, ...]) -> list[int]:
+    """Numbers of test images. Raises UsageError for what is none."""
+    for text in texts:
+        if not (text.isascii() and text.isdecimal() and len(text) < 10):
+            raise click.UsageError(f"{text!r}: of an image run, give numbers of test images, from 0 on")
+    return [int(text) for text in texts]
+
+
+def _written(trained: TrainedImages, out: Path | None, name: str, content: bytes) -> Path:
+    """The picture, at the path asked for or in the run's folder `samples`."""
+    if out is not None:
+        return save_png(out, content)
+    return trained.run.write(f"samples/{name}", content)

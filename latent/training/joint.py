@@ -1,0 +1,53 @@
+"""What every update takes and gives, and the plain one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from latent.bound import Batch, Objective
+from latent.training.state import TrainState
+
+Metrics = Mapping[str, Tensor | float]
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """The endless training order: a pure function of the index, so that an update takes what it needs."""
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch."""
+
+    def __getitem__(self, index: int) -> Batch: ...
+
+
+def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: float) -> Tensor:
+    """One step of the optimizer down `value`; return the gradient's norm before it was clipped."""
+    state.optimizer.zero_grad(set_to_none=True)
+    state.accelerator.backward(value)
+    norm: Tensor = state.accelerator.clip_grad_norm_(state.model.parameters(), max_gradient_norm)
+    if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
+        norm = torch.nan_to_num(norm, nan=torch.nan, posinf=0.0)
+    state.optimizer.step()
+    return norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointUpdate:
+    """Step encoder and decoder together on one batch."""
+
+    kind: Literal["joint"] = "joint"
+    max_gradient_norm: PositiveFloat = 5.0
+
+    def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
+        """Take one step; return the batch's figures, still on the device, and its weight among the batches."""
+        batch = batches[state.step].to(state.accelerator.device)
+        terms = state.model(batch, objective.num_samples, path_gradient=objective.path_gradient)
+        loss = objective(terms, state.step)
+        norm = descend(state, loss.value * batch.weight, self.max_gradient_norm)
+        return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}

@@ -1,0 +1,77 @@
+"""`kind: pretrained`: a first stage that prepares a model by itself, then the plain update."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+
+from latent.bound import Batch, Constant, LatentModel, Objective, Schedule
+from latent.training.joint import Batches, JointUpdate, Metrics, descend
+from latent.training.state import TrainState
+
+
+@runtime_checkable
+class Pretrainable(Protocol):
+    """A model that has a first stage of its own."""
+
+    def pretraining_loss(self, batch: Any) -> Float[Tensor, " B"]:
+        """What the first stage minimises, in nats per example; its noise is torch's."""
+
+    def initialise(self, batches: Iterator[Any], seed: int) -> None:
+        """Set, from one pass over the training examples, the parameters that the first stage does not train."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedUpdate:
+    """For `steps` steps minimise the model's own pretraining loss; then initialise the model and train it jointly.
+
+    The stage is a function of the step alone, so a resumed run needs no state. The first stage has a learning rate and
+    a schedule of its own; from then on they are train.learning_rate and its schedule, which like objective.kl_weight
+    counts the steps of both stages. The optimizer's moments are cleared in between. The first stage is logged with KL
+    and KL weight 0.
+    """
+
+    kind: Literal["pretrained"] = "pretrained"
+    steps: PositiveInt
+    learning_rate: PositiveFloat = 1e-3
+    learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
+    max_gradient_norm: PositiveFloat = 5.0
+
+    def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
+        """Take one step of either stage. Raises ValueError for a model that has no first stage."""
+        if state.step < self.steps:
+            return self._pretrain(state, batches)
+        if state.step == self.steps:
+            self._initialise(state, batches)
+        return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, objective)
+
+    def _pretrain(self, state: TrainState, batches: Batches) -> Metrics:
+        batch = batches[state.step].to(state.accelerator.device)
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.learning_rate * self.learning_rate_schedule(state.step)
+        with state.accelerator.autocast():
+            loss = _pretrainable(state).pretraining_loss(batch).mean()
+        norm = descend(state, loss * batch.weight, self.max_gradient_norm)
+        found: dict[str, Tensor | float] = {"loss": loss.detach(), "reconstruction": loss.detach()}
+        return {**found, "kl": 0.0, "kl_weight": 0.0, "gradient_norm": norm, "weight": batch.weight}
+
+    def _initialise(self, state: TrainState, batches: Batches) -> None:
+        device = state.accelerator.device
+        examples: Iterator[Batch] = (batches[index].to(device) for index in range(batches.num_batches))
+        seed = int(torch.randint(2**31, ()))  # torch is seeded from the recipe's seed and the step
+        _pretrainable(state).initialise(examples, seed)
+        state.optimizer.state.clear()
+
+
+def _pretrainable(state: TrainState) -> Pretrainable:
+    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+    if not isinstance(model, Pretrainable):
+        raise ValueError(
+            f"update.kind: pretrained needs a model with a first stage, and {type(model).__name__} has none; "
+            "set update.kind=joint"
+        )
+    return model

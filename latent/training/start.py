@@ -1,0 +1,170 @@
+"""Start a run from a recipe, or go on with a run that was stopped: the same for text and images."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from latent.bound import LatentModel
+from latent.training.checkpoints import Checkpoint, load_model, load_state
+from latent.training.console import open_reporter
+from latent.training.loop import train
+from latent.training.precision import open_accelerator, resolve_precision
+from latent.training.recipe import Recipe, TrainConfig
+from latent.training.runs import Run, RunError
+from latent.training.seeding import Stream, seed_everything
+from latent.training.side import Material, RecipeT, Side
+from latent.training.state import TrainState
+
+CORPUS = "corpus.json"
+
+log = logging.getLogger("textvae")
+
+
+def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path) -> Run:
+    """Read the corpus, build the model, make the run folder at `path`, train.
+
+    Nothing is left at `path` if corpus or settings are refused.
+    """
+    precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
+    recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
+    material = side.read(recipe, None)
+    state = build_state(material, recipe.train)
+    files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
+    run = Run.create(path, side.schema.dump(recipe), files)
+    _train(run, recipe, material, state)
+    return run
+
+
+def resume_run(side: Side[RecipeT], run: Run) -> Run:
+    """Go on from the run's last whole checkpoint, or from the start if it was stopped before its first.
+
+    The weights become the same, bit for bit, as those of a run that was never stopped. Raises RunError where the
+    corpus has changed.
+    """
+    recipe = side.load_recipe(run.config_path)
+    check_corpus(run, recipe.corpus)
+    material = side.read(recipe, run)
+    state = build_state(material, recipe.train)
+    _restore(run, state)
+    _train(run, recipe, material, state)
+    return run
+
+
+def build_state(material: Material, config: TrainConfig) -> TrainState:
+    """Model and optimizer at step 0, a function of the recipe and its seed."""
+    accelerator = open_accelerator(config.precision)
+    seed_everything(config.seed, Stream.INITIALISATION)
+    model = material.build_model()
+    model, optimizer = accelerator.prepare(model, _optimizer(model, config))
+    model.train()
+    return TrainState(model, optimizer, accelerator)
+
+
+def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=rate, weight_decay=decay)
+    return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, eps=config.adam_epsilon, fused=True)
+
+
+def _train(run: Run, recipe: Recipe[Any, Any, Any], material: Material, state: TrainState) -> None:
+    data = material.training_data()
+    num_steps = recipe.train.num_steps(data.steps_per_epoch)
+    with open_reporter(run.name, num_steps, state.step, data.unit) as reporter:
+        for line in _description(run, recipe, material, state, num_steps):
+            run.say(line)
+            reporter.say(line)
+        with _says_how_to_go_on(run, state):
+            train(run, state, data, recipe.objective, recipe.update, recipe.train, num_steps, reporter)
+    run.say(f"done: {num_steps} steps")
+
+
+@contextmanager
+def _says_how_to_go_on(run: Run, state: TrainState) -> Iterator[None]:
+    """What the user or the system stopped can be resumed: say by which command."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"stopped at step {state.step}; {_remedy(run)}") from error
+    except OSError as error:
+        raise OSError(f"stopped at step {state.step}: {error}; mend that, then {_remedy(run)}") from error
+
+
+def _remedy(run: Run) -> str:
+    return f"go on with: textvae train --resume {run.path}"
+
+
+def _restore(run: Run, state: TrainState) -> None:
+    for name, (before, now) in run.changed_environment().items():
+        log.warning(
+            "%s: %s was %s and is %s: the weights will not be the same bit for bit", run.path, name, before, now
+        )
+    if not any((run.path / "checkpoints").glob("step-*")):
+        run.cut_metrics(0)
+        return
+    checkpoint, damaged = run.checkpoint("last")
+    for line in damaged:
+        log.warning("%s; going on from %s", line, checkpoint.path.name)
+    load_state(checkpoint, state)
+    run.cut_metrics(state.step)
+
+
+def _description(
+    run: Run, recipe: Recipe[Any, Any, Any], material: Material, state: TrainState, num_steps: int
+) -> list[str]:
+    """What is being trained, on what, what was left out of the corpus, and which schedules will not end."""
+    num_weights = sum(weight.numel() for weight in state.model.parameters())
+    schedules = {
+        "objective.kl_weight": recipe.objective.kl_weight,
+        "train.learning_rate_schedule": recipe.train.learning_rate_schedule,
+    }
+    ends = {name: (schedule(num_steps - 1), schedule(10**9)) for name, schedule in schedules.items()}
+    return [
+        f"run {run.path}",
+        *material.describe(),
+        f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
+        f"precision {recipe.train.precision}",
+        *(
+            f"{name} is only {last:.2g} at step {num_steps:,}, on its way to {final:.2g}: its steps are not the run's"
+            for name, (last, final) in ends.items()
+            if abs(last - final) > 0.01
+        ),
+        *([f"resumed at step {state.step}"] if state.step else []),
+    ]
+
+
+def describe_corpus(corpus: Any) -> bytes:
+    """What stands in a run for its corpus' content: a digest."""
+    digest = hashlib.sha256(corpus.fingerprint().encode()).hexdigest()
+    return (json.dumps({"sha256": digest}) + "\n").encode()
+
+
+def check_corpus(run: Run, corpus: Any) -> None:
+    """Raise RunError where the content of the corpus is not what the run was trained on."""
+    path = run.path / CORPUS
+    if not path.is_file() or path.read_bytes() != describe_corpus(corpus):
+        raise RunError(
+            f"{path}: the content of the corpus has changed since the training, so that its splits are others; "
+            "put it back, or train a new run"
+        )
+
+
+def restore_model(run: Run, model: LatentModel[Any], which: str) -> tuple[Checkpoint, torch.device, tuple[str, ...]]:
+    """Load a checkpoint into a model, in evaluation mode on the best device here, and warn of damaged ones passed over.
+
+    Raises RunError where the run has no whole checkpoint of that name.
+    """
+    checkpoint, damaged = run.checkpoint(which)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    load_model(checkpoint, model)
+    model.eval()
+    return checkpoint, device, tuple(f"{line}; using {checkpoint.path.name}" for line in damaged)

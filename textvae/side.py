@@ -1,0 +1,93 @@
+"""The text side: its recipes, and what a run of sentences is trained with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from corpora import Corpus, Splits, TextBatch, TokenBatches, Tokenizer, evaluation_batches, load_splits
+from latent.training import Run, RunError, Schema, Side, TrainingData
+from textvae.models import LstmVae
+from textvae.recipe import TextRecipe
+
+TOKENIZER = "tokenizer.model"
+TOKENS_AT_ONCE = 8192  # padded positions in a batch where no gradient is needed
+
+
+@dataclass(frozen=True)
+class TextMaterial:
+    """The recipe's corpus, encoded."""
+
+    recipe: TextRecipe
+    splits: Splits
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The tokenizer."""
+        return {TOKENIZER: self.splits.tokenizer.to_bytes()}
+
+    def build_model(self) -> LstmVae:
+        """The recipe's model for the tokenizer's ids."""
+        return self.recipe.model.build(len(self.splits.tokenizer))
+
+    @cached_property
+    def batches(self) -> TokenBatches:
+        """The order of training."""
+        return TokenBatches(self.splits.train, self.recipe.train.tokens_per_batch, self.recipe.train.seed)
+
+    def training_data(self) -> TrainingData:
+        """The order of training and the validation batches."""
+        return TrainingData(
+            batches=self.batches,
+            steps_per_epoch=self.batches.num_batches,
+            validation=self._validation_batches(),
+            unit="tokens",
+            units_per_step=self.splits.train.num_scored_tokens / self.batches.num_batches,
+        )
+
+    def describe(self) -> list[str]:
+        """The corpus' size, and what was left out of it."""
+        splits = self.splits
+        return [
+            f"corpus {self.recipe.corpus.kind}: "
+            f"{len(splits.train):,} / {len(splits.valid):,} / {len(splits.test):,} sentences, "
+            f"{splits.train.num_scored_tokens:,} training tokens, vocabulary {splits.tokenizer.vocabulary_size:,}, "
+            f"{self.batches.num_batches} batches an epoch, padding {self.batches.padding:.1%}",
+            *(
+                f"{name}: {counts.empty:,} empty lines skipped, {counts.cut:,} long sentences cut to max_length"
+                for name, counts in splits.counts.items()
+                if counts.empty or counts.cut
+            ),
+        ]
+
+    def _validation_batches(self) -> list[TextBatch]:
+        valid = self.splits.valid
+        size = min(self.recipe.train.validation_size, len(valid))
+        subset = valid.select(np.random.default_rng(0).permutation(len(valid))[:size])
+        return list(evaluation_batches(subset, TOKENS_AT_ONCE))
+
+
+def read_material(recipe: TextRecipe, run: Run | None) -> TextMaterial:
+    """The corpus, encoded with the run's own tokenizer, or with one trained on it."""
+    return TextMaterial(recipe, load_splits(recipe.corpus, None if run is None else stored_tokenizer(run)))
+
+
+def stored_tokenizer(run: Run) -> Tokenizer:
+    """The tokenizer that the run was trained with. Raises RunError if it is missing or damaged."""
+    path = run.path / TOKENIZER
+    try:
+        return Tokenizer.from_bytes(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: the run's tokenizer cannot be read ({error}); train the run again") from error
+
+
+TEXT: Side[TextRecipe] = Side(
+    name="text",
+    schema=Schema(TextRecipe),
+    corpus_kinds=frozenset(member.kind for member in get_args(get_args(Corpus)[0])),
+    folder=Path(__file__).parent / "recipes",
+    read=read_material,
+)
