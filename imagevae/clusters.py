@@ -14,6 +14,7 @@ from torch import Tensor
 
 from imagevae.generation import posterior_means
 from imagevae.models import Vade
+from imagevae.models.vade import usage_entropy
 from imagevae.session import TrainedImages
 from latent.measures import Estimate, evaluating, share_estimate
 
@@ -77,12 +78,6 @@ def cluster_log_probs(trained: TrainedImages, split: str) -> Float[Tensor, "N K"
     means = posterior_means(trained, split)
     with evaluating(model, 0):
         return model.cluster_log_probs(means.to(trained.device)).cpu()
-
-
-def usage_entropy(log_probs: Float[Tensor, "N K"]) -> float:
-    """The entropy of the mean p(c|z) over N images, in nats: ln K where the K clusters are used alike."""
-    mean = log_probs.double().exp().mean(0)
-    return float(torch.special.entr(mean).sum())
 
 
 def agreement(

@@ -1,5 +1,6 @@
 """VaDE: a VAE whose prior is a mixture with a component for each cluster (Jiang et al. 2017)."""
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -142,6 +143,15 @@ class Vade(LatentModel[ImageBatch]):
         p: NormalMixture = self.mixture(len(z))
         return p.cluster_log_probs(z)
 
+    def validation_figures(self, q: Distribution) -> dict[str, float]:
+        """How evenly the clusters are used: `cluster_margin` below 0 says that some have died.
+
+        It is the entropy of the mean p(c|z) over the posterior means, in nats, less ln K − 1.
+        """
+        with torch.no_grad():
+            entropy = usage_entropy(self.cluster_log_probs(q.mean))
+        return {"cluster_entropy": entropy, "cluster_margin": entropy - (math.log(self.num_clusters) - 1)}
+
     def sample_cluster(self, cluster: int, num_samples: int) -> Float[Tensor, "N Z"]:
         """Draws of p(z|c). Raises ValueError for a cluster that there is not."""
         if not 0 <= cluster < self.num_clusters:
@@ -206,3 +216,9 @@ def fit_mixture(
     covariances = fitted.covariances_
     variances = np.diagonal(covariances, axis1=1, axis2=2).copy() if kind == "full" else covariances
     return fitted.weights_, fitted.means_, variances
+
+
+def usage_entropy(log_probs: Float[Tensor, "N K"]) -> float:
+    """The entropy of the mean p(c|z) over N images, in nats: ln K where the K clusters are used alike."""
+    mean = log_probs.double().exp().mean(0)
+    return float(torch.special.entr(mean).sum())

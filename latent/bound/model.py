@@ -70,6 +70,10 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         kl = kl_divergence(q, p, log_posterior - log_prior)
         return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl)
 
+    def validation_figures(self, q: Distribution) -> dict[str, float]:
+        """What this model alone has to say of the N posteriors of a validation, beside the bound: logged with it."""
+        return {}
+
     def forward(self, batch: BatchT, num_samples: int = 1, *, path_gradient: bool = False) -> ElboTerms:
         """The terms of the bound: what `torch.compile` and data-parallel training wrap."""
         return self.terms(self.posterior(batch), batch, num_samples, path_gradient=path_gradient)

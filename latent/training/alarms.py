@@ -12,6 +12,7 @@ ADVICE = {
     "no active unit": "objective.free_bits=0.25, a slower objective.kl_weight or a weaker decoder",
     "z does not tell the examples apart": "objective.free_bits=0.25 or a slower objective.kl_weight",
     "the decoder ignores z": "a weaker decoder: dropped inputs or fewer hidden units",
+    "clusters have died": "a longer first stage (update.steps), a lower train.learning_rate or fewer clusters",
     "the posterior is far from the prior and yet says little": "a smaller objective.free_bits or a larger KL weight",
 }
 
@@ -21,7 +22,8 @@ COLLAPSED = frozenset(list(ADVICE)[:3])  # what `train.on_collapse` acts on
 def findings(validation: Mapping[str, float]) -> dict[str, str]:
     """What is wrong, and the figure behind it; nothing while the KL weight is below one half.
 
-    `validation` holds active_units, mutual_information and its ceiling, shuffled_gain, kl and kl_weight, in nats
+    Of a model with clusters `cluster_margin` is there too: the entropy of their use over ln K − 1. `validation` holds
+    active_units, mutual_information and its ceiling, shuffled_gain, kl and kl_weight, in nats
     per example.
     """
     kl, information = validation["kl"], validation["mutual_information"]
@@ -34,6 +36,10 @@ def findings(validation: Mapping[str, float]) -> dict[str, str]:
         "the decoder ignores z": (
             gain < LITTLE_GAIN,
             f"shuffled-z gain {gain:.2f}",
+        ),
+        "clusters have died": (
+            validation.get("cluster_margin", math.inf) < 0,
+            f"{-validation.get('cluster_margin', math.inf):.2f} nats below an entropy of ln K − 1",
         ),
         "the posterior is far from the prior and yet says little": (
             # near its ceiling, log N, the estimate of the mutual information says no more

@@ -141,4 +141,5 @@ def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
     figures["mutual_information"] = mutual_information(split.posterior, split.z).estimate.value
     figures["mutual_information_ceiling"] = math.log(len(split))
     figures["active_units"] = active_units(split.posterior.mean.cpu()).count.value
+    figures |= model.validation_figures(split.posterior)
     return figures if gain is None else figures | {"shuffled_gain": gain.estimate.value}

@@ -1,5 +1,6 @@
 """VaDE: its bound, its special cases, its first stage, and a resume that is exact before, at and after the switch."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from imagevae.recipe import ImageRecipe
 from imagevae.session import open_trained_images
 from imagevae.side import IMAGE, read_material
 from latent.bound import ElboObjective
+from latent.distributions import diagonal_normal
 from latent.measures import encode_split, importance_weighted, measure_split
 from latent.training import Run, resume_run, start_run
 from latent.training.checkpoints import MODEL, OPTIMIZER
@@ -248,3 +250,12 @@ def test_another_model_does_not_take_the_update(tmp_path: Path) -> None:
     recipe = tiny_image_recipe("digits_vae", "update={kind: pretrained, steps: 3}", "train.steps=2")
     with pytest.raises(ValueError, match=r"update\.kind: pretrained .* Vae has none"):
         start_run(IMAGE, recipe, tmp_path / "run")
+
+
+def test_clusters_that_die_are_seen_in_the_validation(model: Vade, finished: Run) -> None:
+    means = model.mixture(model.num_clusters).components.loc[0].detach()
+    one = model.validation_figures(diagonal_normal(means[:1].expand(50, -1), torch.ones(50, model.latent_size)))
+    all_alike = model.validation_figures(diagonal_normal(means, torch.ones_like(means)))
+    assert one["cluster_margin"] < all_alike["cluster_margin"]
+    assert one["cluster_margin"] == pytest.approx(one["cluster_entropy"] - math.log(model.num_clusters) + 1)
+    assert all("cluster_margin" in row for row in finished.metrics() if row.get("split") == "valid")
