@@ -8,11 +8,13 @@ VaDE's table, over seeds and beside its baselines, is `benchmarks/clustering.py`
 """
 
 import argparse
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from corpora.images import load_images
 from imagevae.measuring import ImageMeasures, measure
 from imagevae.session import open_trained_images
 from imagevae.side import IMAGE
@@ -57,9 +59,9 @@ def trained_run(name: str, data: Path, out: Path, epochs: int, overrides: list[s
 def measured(run: Run, epochs: int, samples: int, limit: int | None) -> Measured[ImageMeasures]:
     """The run's figures at the checkpoint nearest to a number of epochs."""
     checkpoints, _ = list_checkpoints(run.path / "checkpoints")
-    whole = float(IMAGE.load_recipe(run.config_path).train.epochs or epochs)
-    step = checkpoints[-1].step * epochs / whole
-    nearest = min(checkpoints, key=lambda one: abs(one.step - step))
+    recipe = IMAGE.load_recipe(run.config_path)
+    steps_per_epoch = math.ceil(len(load_images(recipe.corpus).train) / recipe.train.images_per_batch)
+    nearest = min(checkpoints, key=lambda one: abs(one.step - epochs * steps_per_epoch))
     return measure(open_trained_images(run, nearest.path.name), "test", samples, limit, 0)
 
 
