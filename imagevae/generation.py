@@ -34,14 +34,11 @@ def draw(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> 
     return decode(trained, z, batch)
 
 
-def reconstruct(
-    trained: TrainedImages, batch: ImageBatch, seed: int = 0, *, from_sample: bool = False
-) -> Float[Tensor, "N C H W"]:
-    """The expected image at each one's posterior mean, or at a draw of its posterior."""
+def reconstruct(trained: TrainedImages, batch: ImageBatch, seed: int = 0) -> Float[Tensor, "N C H W"]:
+    """The expected image at each one's posterior mean."""
     batch = batch.to(trained.device)
     with evaluating(trained.model, seed):
-        q = trained.model.posterior(batch)
-        z = q.sample() if from_sample else q.mean
+        z = trained.model.posterior(batch).mean
     return decode(trained, z, batch)
 
 

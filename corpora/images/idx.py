@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
@@ -65,7 +65,32 @@ _FASHION_MNIST = _Publication(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnist:
+class _IdxFolder:
+    """The keys of both kinds, and what is done with them."""
+
+    publication: ClassVar[_Publication]
+
+    kind: str
+    path: Path
+    binarisation: GreyBinarisation = "dynamic"
+    binarisation_seed: NonNegativeInt = 0  # of the one draw of valid and test
+    num_valid: PositiveInt = 400
+
+    def fingerprint(self) -> str:
+        """A digest of the images, the labels and the settings; the path does not enter. Raises ValueError as `read`."""
+        return json.dumps([self.kind, self.read().digest(), self.binarisation, self.binarisation_seed])
+
+    def resolved(self) -> "_IdxFolder":
+        """The same corpus from any folder: with an absolute path."""
+        return replace(self, path=self.path.expanduser().absolute())
+
+    def read(self) -> LevelSplits:
+        """The splits as levels. Raises ValueError, naming file and remedy, for what is no such folder."""
+        return _read_folder(self.path.expanduser(), self.num_valid, self.publication)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mnist(_IdxFolder):
     """MNIST (LeCun et al. 1998), 60,000 and 10,000 digits of 28×28, or your own images in its format.
 
     `path` is a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and the same two with t10k in place of
@@ -73,46 +98,16 @@ class Mnist:
     split, 400 as in the code of Burda et al. (2016). Files that are not the published ones are used, with a note.
     """
 
+    publication = _MNIST
     kind: Literal["mnist"] = "mnist"
-    path: Path
-    binarisation: GreyBinarisation = "dynamic"
-    binarisation_seed: NonNegativeInt = 0  # of the one draw of valid and test
-    num_valid: PositiveInt = 400
-
-    def fingerprint(self) -> str:
-        """A digest of the images, the labels and the settings; the path does not enter. Raises ValueError as `read`."""
-        return json.dumps([self.kind, self.read().digest(), self.binarisation, self.binarisation_seed])
-
-    def resolved(self) -> "Mnist":
-        """The same corpus from any folder: with an absolute path."""
-        return replace(self, path=self.path.expanduser().absolute())
-
-    def read(self) -> LevelSplits:
-        """The splits as levels. Raises ValueError, naming file and remedy, for what is no such folder."""
-        return _read_folder(self.path.expanduser(), self.num_valid, _MNIST)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FashionMnist:
+class FashionMnist(_IdxFolder):
     """Fashion-MNIST (Xiao et al. 2017), ten kinds of clothes in MNIST's format and sizes. The keys are `Mnist`'s."""
 
+    publication = _FASHION_MNIST
     kind: Literal["fashion_mnist"] = "fashion_mnist"
-    path: Path
-    binarisation: GreyBinarisation = "dynamic"
-    binarisation_seed: NonNegativeInt = 0  # of the one draw of valid and test
-    num_valid: PositiveInt = 400
-
-    def fingerprint(self) -> str:
-        """A digest of the images, the labels and the settings; the path does not enter. Raises ValueError as `read`."""
-        return json.dumps([self.kind, self.read().digest(), self.binarisation, self.binarisation_seed])
-
-    def resolved(self) -> "FashionMnist":
-        """The same corpus from any folder: with an absolute path."""
-        return replace(self, path=self.path.expanduser().absolute())
-
-    def read(self) -> LevelSplits:
-        """The splits as levels. Raises ValueError, naming file and remedy, for what is no such folder."""
-        return _read_folder(self.path.expanduser(), self.num_valid, _FASHION_MNIST)
 
 
 def _read_folder(folder: Path, num_valid: int, publication: _Publication) -> LevelSplits:

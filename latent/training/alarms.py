@@ -22,9 +22,8 @@ COLLAPSED = frozenset(list(ADVICE)[:3])  # what `train.on_collapse` acts on
 def findings(validation: Mapping[str, float]) -> dict[str, str]:
     """What is wrong, and the figure behind it; nothing while the KL weight is below one half.
 
-    Of a model with clusters `cluster_margin` is there too: the entropy of their use over ln K − 1. `validation` holds
-    active_units, mutual_information and its ceiling, shuffled_gain, kl and kl_weight, in nats
-    per example.
+    `validation` holds active_units, mutual_information and its ceiling, shuffled_gain, kl and kl_weight, in nats per
+    example; of a model with clusters also `cluster_margin`, the entropy of their use less ln K − 1.
     """
     kl, information = validation["kl"], validation["mutual_information"]
     gain = validation.get("shuffled_gain", math.inf)  # a split of one example has none
