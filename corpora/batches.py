@@ -8,6 +8,8 @@ from jaxtyping import Int64
 
 from corpora.sentences import Sentences, TextBatch
 
+LEAST_SHARE = 0.9  # of a batch's longest sentence, in evaluation
+
 
 class TokenBatches:
     """The endless order of training: `batches[i]` is a pure function of (seed, i), so a resumed run needs no state.
@@ -59,20 +61,24 @@ class TokenBatches:
 def evaluation_batches(sentences: Sentences, tokens_per_batch: int) -> Iterator[TextBatch]:
     """Every sentence once, the longest first; `indices` tells where in the split each belongs.
 
-    `tokens_per_batch` is a number of padded, scored positions, as in `TokenBatches`.
+    `tokens_per_batch` is a number of padded, scored positions, as in `TokenBatches`. No sentence of a batch is shorter
+    than 0.9 of the longest, so that a small split is not one batch of padding.
     """
     order = np.argsort(-sentences.lengths, kind="stable")
-    cuts = _cuts(sentences.lengths[order], tokens_per_batch)
+    cuts = _cuts(sentences.lengths[order], tokens_per_batch, LEAST_SHARE)
     for start, end in itertools.pairwise(cuts):
         yield sentences.batch(order[start:end])
 
 
-def _cuts(lengths: Int64[np.ndarray, " N"], tokens_per_batch: int) -> Int64[np.ndarray, " bounds"]:
-    """Where batches begin and end among sentences whose lengths fall."""
+def _cuts(
+    lengths: Int64[np.ndarray, " N"], tokens_per_batch: int, least_share: float = 0.0
+) -> Int64[np.ndarray, " bounds"]:
+    """Where batches begin and end among sentences whose lengths fall, each at least a share of its batch's longest."""
     cuts = [0]
     while cuts[-1] < len(lengths):
         num_scored = int(lengths[cuts[-1]]) - 1  # all but <s>
-        cuts.append(cuts[-1] + max(1, tokens_per_batch // num_scored))
+        is_long = lengths[cuts[-1] :] - 1 >= least_share * num_scored
+        cuts.append(cuts[-1] + min(max(1, tokens_per_batch // num_scored), int(is_long.sum())))
     cuts[-1] = len(lengths)
     return np.array(cuts, dtype=np.int64)
 

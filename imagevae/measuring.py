@@ -19,6 +19,7 @@ from latent.measures import (
     BoundMeasures,
     Estimate,
     Measured,
+    Precision,
     evaluating,
     mean_estimate,
     measure_split,
@@ -55,19 +56,28 @@ def measure(
     seed: int = 0,
     *,
     half_width: float | None = None,
+    precision: Precision = "auto",
     with_samples: bool = False,
 ) -> Measured[ImageMeasures]:
     """Measure a run on a split, or on `limit` images of it, chosen by `seed`.
 
-    With `half_width`, in nats, draws stop where the NLL is known that well. `with_samples` has as many samples of the
-    prior judged by the corpus' classifier, which is trained where it has not been. Raises ValueError for an unknown
-    split, fewer than one sample and, with samples, no labels, NotFiniteError where an image has no finite likelihood.
+    With `half_width`, in nats, draws stop where the noise in the NLL is within it; they are weighed in `precision`.
+    `with_samples` has as many samples of the prior judged by the corpus' classifier, which is trained where it has not
+    been. Raises ValueError for an unknown split, fewer than one sample and, with samples, no labels, NotFiniteError
+    where an image has no finite likelihood.
     """
     images = choose_images(trained, split, limit, seed)
     batches = list(image_evaluation_batches(images, IMAGES_AT_ONCE))
     model, device = trained.model, trained.device
     found = measure_split(
-        model, batches, device, num_samples, half_width=half_width, rows_at_once=ROWS_AT_ONCE, seed=seed
+        model,
+        batches,
+        device,
+        num_samples,
+        half_width=half_width,
+        rows_at_once=ROWS_AT_ONCE,
+        seed=seed,
+        precision=precision,
     )
     shuffled = shuffled_gain(model, batches, found.terms, device, seed).estimate
     prior = prior_gain(model, batches, found.terms, device, seed).estimate

@@ -1,4 +1,4 @@
 """The core of latent-variable models: it knows no words and no pixels.
 
-Four rooms, each standing on the one before: `distributions`, `bound`, `measures`, `training`.
+Six rooms, each standing on those before: `machine`, `distributions`, `bound`, `measures`, `training`, `reporting`.
 """

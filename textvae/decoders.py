@@ -6,11 +6,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from corpora import BOS, EOS, UNK
 from latent.distributions import at_least_float32
 
-LOGITS_AT_ONCE = 2**24  # 64 MB of float32, where no gradient is needed
+LOGITS_AT_ONCE = 2**23  # 32 MB of float32: more rows would not make the products faster
+KEPT_LOGITS = 2**27  # 512 MB of float32: beyond, the backward pass computes them a second time
+RECOMPUTED_AT_ONCE = 2**24
 
 
 class WordOutput(nn.Module):
@@ -33,19 +36,36 @@ class WordOutput(nn.Module):
         return self.own_weight if self.own_weight is not None else self.tied_to[0].weight[EOS:]
 
     def log_prob(self, states: Float[Tensor, "M H"], targets: Int64[Tensor, " M"]) -> Float[Tensor, " M"]:
-        """log p(target | state), in nats. Without gradients, no more than a few logits are kept at once."""
-        weight = self.weight
-        at_once = max(1, len(states)) if torch.is_grad_enabled() else max(1, LOGITS_AT_ONCE // len(weight))
-        parts = [
-            -F.cross_entropy(at_least_float32(F.linear(h, weight, self.bias)), target, reduction="none")
-            for h, target in zip(states.split(at_once), (targets - EOS).split(at_once), strict=True)
+        """log p(target | state), in nats.
+
+        Without gradients no more than a few logits are kept at once. With them all are kept for the backward pass, or,
+        where they would fill too much memory, computed a second time in it.
+        """
+        weight, targets = self.weight, targets - EOS
+        with_gradient = torch.is_grad_enabled()
+        if with_gradient and len(states) * len(weight) <= KEPT_LOGITS:
+            return _log_prob(states, weight, self.bias, targets)
+        at_once = max(1, (RECOMPUTED_AT_ONCE if with_gradient else LOGITS_AT_ONCE) // len(weight))
+        parts = zip(states.split(at_once), targets.split(at_once), strict=True)
+        if not with_gradient:
+            return torch.cat([_log_prob(h, weight, self.bias, target) for h, target in parts])
+        # no random numbers are drawn in it, and their state is not to be saved
+        found = [
+            checkpoint(_log_prob, h, weight, self.bias, target, use_reentrant=False, preserve_rng_state=False)
+            for h, target in parts
         ]
-        return torch.cat(parts)
+        return torch.cat(found)
 
     def log_probs(self, states: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
         """log p(word | state) for all ids, −inf for `<pad>` and `<s>`."""
         logits = at_least_float32(F.linear(states, self.weight, self.bias))
         return F.pad(F.log_softmax(logits, -1), (EOS, 0), value=-torch.inf)
+
+
+def _log_prob(
+    states: Float[Tensor, "M H"], weight: Float[Tensor, "V H"], bias: Float[Tensor, " V"], targets: Int64[Tensor, " M"]
+) -> Float[Tensor, " M"]:
+    return -F.cross_entropy(at_least_float32(F.linear(states, weight, bias)), targets, reduction="none")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from corpora import Sentences, evaluation_batches
-from latent.measures import BoundMeasures, Estimate, Measured, SplitMeasured, mean_estimate, measure_split
+from latent.measures import BoundMeasures, Estimate, Measured, Precision, SplitMeasured, mean_estimate, measure_split
 from textvae.decoding import Greedy
 from textvae.edit_distance import reconstruction_distance
 from textvae.factor_probe import MIN_SENTENCES, FactorScore, probe_factors
@@ -59,19 +59,28 @@ def measure(
     seed: int = 0,
     *,
     half_width: float | None = None,
+    precision: Precision = "auto",
     by_decoding: bool = False,
 ) -> Measured[Measures]:
     """Measure a run on a split, or on the first `limit` sentences of it in a random order that is a function of `seed`.
 
-    With `half_width`, in nats, draws stop where the NLL is known that well. `by_decoding` adds what needs many
-    sentences decoded: samples of the prior against the corpus, and the smoothness of interpolations. Raises ValueError
-    for an unknown split and fewer than one sample, NotFiniteError where a sentence has no finite likelihood.
+    With `half_width`, in nats, draws stop where the noise in the NLL is within it; they are weighed in `precision`.
+    `by_decoding` adds what needs many sentences decoded: samples of the prior against the corpus, and the smoothness of
+    interpolations. Raises ValueError for an unknown split and fewer than one sample, NotFiniteError where a sentence
+    has no finite likelihood.
     """
     sentences, rows = choose_sentences(trained, split, limit, seed)
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
     model, device = trained.model, trained.device
     found = measure_split(
-        model, batches, device, num_samples, half_width=half_width, rows_at_once=ROWS_AT_ONCE, seed=seed
+        model,
+        batches,
+        device,
+        num_samples,
+        half_width=half_width,
+        rows_at_once=ROWS_AT_ONCE,
+        seed=seed,
+        precision=precision,
     )
     gains = gain_by_position(model, batches, found.terms, device, seed)
     means, nll = found.terms.posterior.mean, found.weighted.nll

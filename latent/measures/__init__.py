@@ -14,6 +14,7 @@ from latent.measures.intervals import (
     ratio_estimate,
     share_estimate,
 )
+from latent.measures.rounding import Precision, Rounding, choose_rounding
 from latent.measures.split import NotFiniteError, SplitTerms, encode_split, evaluating
 from latent.measures.summary import BoundMeasures, Measured, MeasuresT, SplitMeasured, measure_split
 from latent.measures.verdict import Verdict, judge
@@ -28,6 +29,8 @@ __all__ = [
     "MutualInformation",
     "NotFiniteError",
     "PerExample",
+    "Precision",
+    "Rounding",
     "ShuffledGain",
     "SplitMeasured",
     "SplitTerms",
@@ -35,6 +38,7 @@ __all__ = [
     "active_units",
     "bootstrap_estimate",
     "chain_estimate",
+    "choose_rounding",
     "encode_split",
     "evaluating",
     "exponential",

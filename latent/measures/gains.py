@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latent.bound import BatchT, LatentModel
 from latent.measures.intervals import Estimate, PerExample, chain_estimate
-from latent.measures.split import SplitTerms, evaluating, require_finite, restore_order
+from latent.measures.split import SplitTerms, evaluating, log_likelihood_at, require_finite, restore_order
 
 PRIOR_STREAM = 2**31  # added to the seed, else the prior's draws were the posteriors' noise; torch reads 32 bits of it
 
@@ -83,11 +83,6 @@ def _gain(
     device: torch.device,
     seed: int,
 ) -> Float[Tensor, " N"]:
-    with evaluating(model, seed):
-        found = [
-            model.log_likelihood(other_z[batch.indices].to(device).unsqueeze(0), batch.to(device))[0].cpu()
-            for batch in batches
-        ]
-    log_likelihood = torch.cat(found)[restore_order(batches)]
+    log_likelihood = log_likelihood_at(model, batches, other_z, device, seed)
     require_finite(torch.isfinite(log_likelihood), "log p(x|z) at a z that is not the example's own")
     return -split.reconstruction - log_likelihood

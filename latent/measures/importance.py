@@ -93,13 +93,16 @@ class ImportanceWeighted:
 
     @property
     def half_width(self) -> float:
-        """The error of the mean NLL on these very examples, in nats: the bias, and 1.96 sampling errors."""
-        return self.bias + NORMAL_QUANTILE * self.sampling_error
+        """The noise that the draws leave in the mean NLL on these very examples: 1.96 sampling errors, in nats.
+
+        The bias is another matter: no further draw makes the noise of a biased estimate tell of it.
+        """
+        return NORMAL_QUANTILE * self.sampling_error
 
     @property
     def has_converged(self) -> bool:
         """Whether bias and noise are at most 0.1 nats together, by estimate, and the last gain clearly less."""
-        return max(self.half_width, self.doubling_gain.high) <= CONVERGED_NATS
+        return max(self.bias + self.half_width, self.doubling_gain.high) <= CONVERGED_NATS
 
     def is_tight(self, half_width: float) -> Bool[Tensor, " N"]:
         """Which examples' own 95 % interval reaches no farther than `half_width`, on enough effective draws."""
@@ -116,18 +119,20 @@ def importance_weighted(
     half_width: float | None = None,
     rows_at_once: int = 1024,
     seed: int = 0,
+    dtype: torch.dtype = torch.float32,
 ) -> ImportanceWeighted:
     """−log (1/K Σ_k w_k) of each example, K = `num_samples` draws; the encoder runs once per example.
 
     With `half_width`, in nats, K is only the most that is spent. Draws are made in rounds that double their number,
     from 32. After each round an example whose own 95 % interval is within `half_width` leaves its batch, and all stop
-    once the mean's error is: its estimated bias and its sampling noise (`ImportanceWeighted.half_width`). All draws
-    enter the estimate. That their number depends on them is a second bias, far below the first: there are few looks,
-    each on many draws, and the stop that comes first as a rule is the one for all examples together.
+    once the mean's is (`ImportanceWeighted.half_width`). All draws enter the estimate. Draws that were not made leave
+    their bias: the estimate is that of the number of draws spent, and `ImportanceWeighted.bias` says what is left.
+    That this number depends on the draws is a second bias, far below the first: there are few looks, each on many
+    draws, and the stop that comes first as a rule is the one for all examples together.
 
     `rows_at_once` bounds draws times examples in one call of the decoder, hence the memory; of each draw only its
-    weight is kept. Raises ValueError for K < 1 or a half-width that is not positive, and NotFiniteError where weights
-    are not finite.
+    weight is kept. The posterior is computed in float32, the decoder's products in `dtype`. Raises ValueError for K < 1
+    or a half-width that is not positive, and NotFiniteError where weights are not finite.
     """
     if num_samples < 1:
         raise ValueError(f"the number of importance samples must be at least 1 (got {num_samples})")
@@ -140,7 +145,8 @@ def importance_weighted(
     with evaluating(model, seed):
         going = [_Draws.none(model, batch, device) for batch in batches]
         for total in totals:
-            going = [draws.up_to(total, model, device, rows_at_once) for draws in going]
+            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+                going = [draws.up_to(total, model, device, rows_at_once) for draws in going]
             found = _summary([*finished, *going])
             if half_width is None or found.half_width <= half_width:
                 break

@@ -95,6 +95,22 @@ def encode_split(
     )
 
 
+def log_likelihood_at(
+    model: LatentModel[BatchT],
+    batches: Sequence[BatchT],
+    z: Float[Tensor, "N Z"],
+    device: torch.device,
+    seed: int = 0,
+) -> Float[Tensor, " N"]:
+    """log p(x|z) of each example at a given z, in nats; both in the split's own order."""
+    with evaluating(model, seed):
+        found = [
+            model.log_likelihood(z[batch.indices].to(device).unsqueeze(0), batch.to(device))[0].cpu()
+            for batch in batches
+        ]
+    return torch.cat(found)[restore_order(batches)]
+
+
 def restore_order(batches: Sequence[Batch]) -> Int64[Tensor, " N"]:
     """The permutation that puts what was computed batch after batch back into the split's order."""
     return torch.argsort(torch.cat([batch.indices.cpu() for batch in batches]))

@@ -13,6 +13,7 @@ from latent.bound import BatchT, LatentModel
 from latent.measures.collapse import active_units, marginal_kl, mutual_information
 from latent.measures.importance import ImportanceWeighted, importance_weighted
 from latent.measures.intervals import Estimate, mean_estimate, quantile_estimate
+from latent.measures.rounding import Precision, Rounding, choose_rounding
 from latent.measures.split import SplitTerms, encode_split
 from latent.measures.verdict import judge
 
@@ -24,7 +25,8 @@ class BoundMeasures:
     """What a run is worth on a split. Nats per example, but for counts and shares.
 
     `num_samples` is K, the most importance samples of an example; with `half_width` fewer were drawn where they were
-    enough. `examples_digest` names the examples: figures of other ones may not be compared.
+    enough. `nll_precision` is that of the decoder's products in the importance weights, and `nll_rounding` what it
+    moved the NLL by. `examples_digest` names the examples: figures of other ones may not be compared.
     """
 
     split: str
@@ -50,6 +52,8 @@ class BoundMeasures:
     nll_ladder: dict[str, Estimate]
     nll_bias: float | None
     nll_has_converged: bool
+    nll_precision: str
+    nll_rounding: float
     effective_sample_size: Estimate
     total_draws: int
     shuffled_gain: Estimate
@@ -81,6 +85,7 @@ class SplitMeasured:
 
     terms: SplitTerms
     weighted: ImportanceWeighted
+    rounding: Rounding
 
     @property
     def per_example(self) -> dict[str, Float[Tensor, " N"]]:
@@ -131,6 +136,8 @@ class SplitMeasured:
             "nll_ladder": {str(k): mean_estimate(nll) for k, nll in weighted.ladder.items()},
             "nll_bias": weighted.bias if math.isfinite(weighted.bias) else None,
             "nll_has_converged": weighted.has_converged,
+            "nll_precision": self.rounding.precision,
+            "nll_rounding": self.rounding.bias,
             "effective_sample_size": mean_estimate(weighted.effective_sample_size),
             "total_draws": weighted.total_draws,
         }
@@ -145,14 +152,25 @@ def measure_split(
     half_width: float | None,
     rows_at_once: int,
     seed: int,
+    precision: Precision = "auto",
 ) -> SplitMeasured:
-    """Encode a split and weigh its draws. Raises as `encode_split` and `importance_weighted` do."""
-    return SplitMeasured(
-        encode_split(model, batches, device, seed),
-        importance_weighted(
-            model, batches, device, num_samples, half_width=half_width, rows_at_once=rows_at_once, seed=seed
-        ),
+    """Encode a split in float32, and weigh its draws in `precision` (`choose_rounding`).
+
+    Raises as `encode_split` and `importance_weighted` do.
+    """
+    terms = encode_split(model, batches, device, seed)
+    rounding = choose_rounding(model, batches, terms, device, precision)
+    weighted = importance_weighted(
+        model,
+        batches,
+        device,
+        num_samples,
+        half_width=half_width,
+        rows_at_once=rows_at_once,
+        seed=seed,
+        dtype=rounding.dtype,
     )
+    return SplitMeasured(terms, weighted, rounding)
 
 
 def _finite(value: Any) -> Any:

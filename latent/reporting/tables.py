@@ -45,6 +45,7 @@ NLL_ROWS: Rows[Any] = {
     "NLL (importance weighted)": lambda m: shown(m.nll),
     "  at K": lambda m: ", ".join(f"{k}: {nll.value:.2f}" for k, nll in m.nll_ladder.items()),
     "  would still fall by about": lambda m: _bias(m),
+    "  precision of its products": lambda m: _rounding(m),
     "  effective sample size": lambda m: f"{shown(m.effective_sample_size, 1)} of {m.total_draws / m.num_examples:.0f}",
 }
 BOUND_ROWS: Rows[Any] = {
@@ -74,6 +75,12 @@ def _bias(measures: BoundMeasures) -> str:
     if measures.nll_bias is None:
         return "unknown: too few draws"
     return f"{measures.nll_bias:.2f} nats{'' if measures.nll_has_converged else ' (not converged: raise --samples)'}"
+
+
+def _rounding(measures: BoundMeasures) -> str:
+    """How the weights were computed, and what that does to the NLL."""
+    off = f", {measures.nll_rounding:.3f} nats from fp32" if measures.nll_precision != "fp32" else ""
+    return f"{measures.nll_precision}{off}"
 
 
 def table_lines(table: TextTable) -> list[str]:

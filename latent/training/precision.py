@@ -6,12 +6,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from latent.machine.products import has_bf16_products
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 def resolve_precision(precision: Precision) -> Precision:
-    """What `auto` means here: bf16 where the processor has products in it, else fp32.
+    """What `auto` means here: bf16 where the machine has fast products in it, else fp32.
 
     Raises ValueError for fp16 without a CUDA device, where it has no fast products and no loss scaling.
     """
@@ -19,14 +21,7 @@ def resolve_precision(precision: Precision) -> Precision:
         raise ValueError("train.precision: fp16 needs a CUDA device; use auto, bf16 or fp32")
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.backends.mkldnn.is_available() and _cpu_has_bf16_products() else "fp32"
-
-
-def _cpu_has_bf16_products() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx"))
+    return "bf16" if has_bf16_products() else "fp32"
 
 
 def open_accelerator(precision: Precision) -> Accelerator:

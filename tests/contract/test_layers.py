@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "imagevae": {"imagevae", "corpora", "latent"},
     "cli": {"textvae", "imagevae", "corpora", "latent"},
 }
-ROOMS = ("distributions", "bound", "measures", "training", "reporting")  # each stands on those before it
+ROOMS = ("machine", "distributions", "bound", "measures", "training", "reporting")  # each stands on those before it
 
 
 def module_name(path: Path) -> str:
