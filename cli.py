@@ -17,6 +17,7 @@ from textvae.options import (
     JSON,
     LABEL,
     OUT,
+    PRECISION,
     RECIPE,
     RUN,
     SAMPLES,
@@ -59,16 +60,14 @@ def found_run(name: str) -> "tuple[Run, Side[Any]]":
 
 
 def verbs(side: "Side[Any]", module: str = "verbs") -> Any:
-    """What the verbs do on a side, or another module that both sides have."""
+    """What the verbs do on a side, or another module of it."""
     return importlib.import_module(f"{side.name}vae.{module}")
 
 
 def call(context: click.Context) -> "Shown":
     """Open the RUN of a command, with a word on standard error about each damaged checkpoint, and do what it says."""
     given, side = found_run(context.params["run"])
-    options = options_of(side.name, context)
-    for name in ("run", "as_json"):
-        options.pop(name)
+    options = {k: v for k, v in options_of(side.name, context).items() if k not in ("run", "as_json")}
     trained = verbs(side).open_run(given, options.pop("checkpoint"))
     for line in trained.warnings:
         click.echo(f"warning: {line}", err=True)
@@ -129,12 +128,15 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/RECIPE/TIME_sSEED.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
-def train(recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: str | None, dry_run: bool) -> None:
+@click.option("--profile", is_flag=True, help="Write where the time of steps 23 to 32 goes to the run's profile.txt.")
+def train(
+    recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: str | None, dry_run: bool, profile: bool
+) -> None:
     """Train a RECIPE, or go on with a run that was stopped."""
     if (recipe is None) == (resume is None):
         raise click.UsageError("give a RECIPE, or --resume RUN")
-    if resume is not None and (overrides or out or dry_run):
-        raise click.UsageError("--resume goes on with the run as it is: it takes no --set, --out or --dry-run")
+    if resume is not None and (overrides or out or dry_run or profile):
+        raise click.UsageError("--resume goes on with the run as it is: it takes no other option")
     from latent.training import resume_run, start_run
     from latent.training.runs import new_run_path, runs_root
 
@@ -146,7 +148,8 @@ def train(recipe: str | None, overrides: tuple[str, ...], out: Path | None, resu
     if dry_run:
         click.echo(side.schema.dump(loaded), nl=False)
         return
-    click.echo(start_run(side, loaded, out or new_run_path(path.stem, loaded.train.seed, runs_root())).path)
+    folder = out or new_run_path(path.stem, loaded.train.seed, runs_root())
+    click.echo(start_run(side, loaded, folder, profile=profile).path)
 
 
 @cli.command()
@@ -154,13 +157,7 @@ def train(recipe: str | None, overrides: tuple[str, ...], out: Path | None, resu
 @click.option("--split", default="test", show_default=True, help="train, valid or test.")
 @click.option("--samples", type=SAMPLES, default=100, show_default=True, help="Importance samples of each example.")
 @click.option("--half-width", type=float, help="Stop drawing where the noise in the NLL is within so many nats.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="Of the decoder's products in the NLL; auto takes bf16 where it is fast and within 0.02 nats of fp32.",
-)
+@PRECISION
 @click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed.")
 @click.option("--full", is_flag=True, help="Of text, also samples of the prior against the corpus, and smoothness.")
 @CHECKPOINT
@@ -295,8 +292,7 @@ def main() -> None:
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if debug:
             raise
-        shown = str(error).strip().splitlines() or [type(error).__name__]
-        click.echo("error: " + "\n".join(shown[:2]), err=True)
+        click.echo("error: " + "\n".join((str(error).strip().splitlines() or [type(error).__name__])[:2]), err=True)
         sys.exit(getattr(error, "exit_code", 1))
 
 

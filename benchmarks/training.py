@@ -167,7 +167,8 @@ def main() -> None:
                 )
             )
         print(
-            f"\n{text}, V = {num_words:,}, {given.tokens_per_batch:,} tokens a batch of ours, {torch.get_num_threads()} threads, medians of {given.rounds} rounds of {STEPS} steps\n"
+            f"\n{text}, V = {num_words:,}, {given.tokens_per_batch:,} tokens a batch of ours, "
+            f"{torch.get_num_threads()} threads, medians of {given.rounds} rounds of {STEPS} steps\n"
         )
         print(table(("", "tokens/s", "of the reference", "of it unpadded", "peak memory, GiB"), rows))
 

@@ -11,7 +11,8 @@ from torch.utils.checkpoint import checkpoint
 from corpora import BOS, EOS, UNK
 from latent.distributions import at_least_float32
 
-LOGITS_AT_ONCE = 2**23  # 32 MB of float32: more rows would not make the products faster
+LOGITS_AT_ONCE = 2**24  # 32 MB of bfloat16: more rows would not make the products faster
+CACHED_LOGITS = 2**20  # 4 MB of float32
 KEPT_LOGITS = 2**27  # 512 MB of float32: beyond, the backward pass computes them a second time
 RECOMPUTED_AT_ONCE = 2**24
 
@@ -48,7 +49,7 @@ class WordOutput(nn.Module):
         at_once = max(1, (RECOMPUTED_AT_ONCE if with_gradient else LOGITS_AT_ONCE) // len(weight))
         parts = zip(states.split(at_once), targets.split(at_once), strict=True)
         if not with_gradient:
-            return torch.cat([_log_prob(h, weight, self.bias, target) for h, target in parts])
+            return torch.cat([self._log_prob_in_cache(h, target) for h, target in parts])
         # no random numbers are drawn in it, and their state is not to be saved
         found = [
             checkpoint(_log_prob, h, weight, self.bias, target, use_reentrant=False, preserve_rng_state=False)
@@ -56,16 +57,29 @@ class WordOutput(nn.Module):
         ]
         return torch.cat(found)
 
+    def _log_prob_in_cache(self, states: Float[Tensor, "M H"], targets: Int64[Tensor, " M"]) -> Float[Tensor, " M"]:
+        """One product for all states, and its softmax a few rows at a time, while they are in the cache."""
+        logits = F.linear(states, self.weight, self.bias)
+        at_once = max(1, CACHED_LOGITS // logits.shape[1])
+        parts = zip(logits.split(at_once), targets.split(at_once), strict=True)
+        return torch.cat([_log_softmax_at(some, target) for some, target in parts])
+
     def log_probs(self, states: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
-        """log p(word | state) for all ids, −inf for `<pad>` and `<s>`."""
-        logits = at_least_float32(F.linear(states, self.weight, self.bias))
-        return F.pad(F.log_softmax(logits, -1), (EOS, 0), value=-torch.inf)
+        """log p(word | state) for all ids, −inf for `<pad>` and `<s>`; for decoding, without gradients."""
+        with torch.no_grad():
+            logits = states.new_full((len(states), EOS + len(self.bias)), -torch.inf)
+            torch.addmm(self.bias, states, self.weight.t(), out=logits[:, EOS:])
+            return F.log_softmax(logits, -1)
 
 
 def _log_prob(
     states: Float[Tensor, "M H"], weight: Float[Tensor, "V H"], bias: Float[Tensor, " V"], targets: Int64[Tensor, " M"]
 ) -> Float[Tensor, " M"]:
-    return -F.cross_entropy(at_least_float32(F.linear(states, weight, bias)), targets, reduction="none")
+    return _log_softmax_at(F.linear(states, weight, bias), targets)
+
+
+def _log_softmax_at(logits: Float[Tensor, "M V"], targets: Int64[Tensor, " M"]) -> Float[Tensor, " M"]:
+    return -F.cross_entropy(at_least_float32(logits), targets, reduction="none")
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,10 @@ class LstmDecoder(nn.Module):
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
     ) -> Float[Tensor, " M"]:
         """log p of the marked tokens, one sentence after the other."""
-        outputs = self._run(self._with_dropped_words(tokens[:, :-1]), self.start(z))[0]
+        embedded = self.dropout_in(self.embedding(self._with_dropped_words(tokens[:, :-1])))
+        state = self.start(z)
+        inputs = torch.cat([embedded, z.to(embedded.dtype).unsqueeze(1).expand(-1, embedded.shape[1], -1)], -1)
+        outputs, _ = self.lstm(inputs, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
         return self.output.log_prob(self.dropout_out(outputs[mask]), tokens[:, 1:][mask])
 
     def start(self, z: Float[Tensor, "N Z"]) -> LstmState:
@@ -138,16 +155,10 @@ class LstmDecoder(nn.Module):
 
     def step(self, tokens: Int64[Tensor, " N"], state: LstmState) -> tuple[Float[Tensor, "N V"], LstmState]:
         """Take one word each; return log-probabilities of the next over all ids, and the new state."""
-        outputs, (hidden, cell) = self._run(tokens.unsqueeze(1), state)
-        return self.output.log_probs(self.dropout_out(outputs[:, 0])), LstmState(hidden[0], cell[0], state.z)
-
-    def _run(
-        self, tokens: Int64[Tensor, "N T"], state: LstmState
-    ) -> tuple[Float[Tensor, "N T H"], tuple[Float[Tensor, "1 N H"], Float[Tensor, "1 N H"]]]:
-        embedded = self.dropout_in(self.embedding(tokens))
-        z = state.z.to(embedded.dtype).unsqueeze(1).expand(-1, tokens.shape[1], -1)
-        outputs, last = self.lstm(torch.cat([embedded, z], -1), (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
-        return outputs, last
+        # Not the fused layer, which would prepare itself anew for each number of rows that are left.
+        inputs = torch.cat([self.dropout_in(self.embedding(tokens)), state.z], -1)
+        hidden, cell = torch.lstm_cell(inputs, (state.hidden, state.cell), *self.lstm.all_weights[0])
+        return self.output.log_probs(self.dropout_out(hidden)), LstmState(hidden, cell, state.z)
 
     def _with_dropped_words(self, tokens: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T"]:
         """Replace a share of the input words by `<unk>`, in training only and never `<s>` (Bowman et al. 2016)."""

@@ -23,7 +23,7 @@ from textvae.reconstruction import texts_of
 from textvae.session import Trained
 from textvae.side import TOKENS_AT_ONCE
 
-ROWS_AT_ONCE = 512  # sentences decoded at once
+ROWS_AT_ONCE = 1024  # sentences decoded at once
 
 
 @dataclass(frozen=True)

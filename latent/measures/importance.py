@@ -30,12 +30,11 @@ class ImportanceWeighted:
     `nll` is \(-\log \hat p\), \(\hat p = \frac1S \sum_s w_s\) over an example's S draws (`num_draws`). `ladder` maps K
     to each example's NLL at K draws: the mean over its disjoint blocks of K draws, which has the expectation of one
     block and a smaller variance; at an example with fewer draws than K, its `nll`. The last rung is `nll`.
-    `halved_nll` and `quartered_nll` are the same at S/2 and S/4 draws.
+    `at_fewer` holds the same at S/2, S/4 and S/8 draws.
     """
 
     nll: Float[Tensor, " N"]
-    halved_nll: Float[Tensor, " N"]
-    quartered_nll: Float[Tensor, " N"]
+    at_fewer: tuple[Float[Tensor, " N"], ...]
     effective_sample_size: Float[Tensor, " N"]
     num_draws: Int64[Tensor, " N"]
     ladder: dict[int, Float[Tensor, " N"]]
@@ -70,7 +69,7 @@ class ImportanceWeighted:
     @property
     def doubling_gain(self) -> Estimate:
         """How far the mean NLL fell from S/2 to S draws, in nats, with its paired interval over examples."""
-        return mean_estimate(self.halved_nll - self.nll)
+        return mean_estimate(self.at_fewer[0] - self.nll)
 
     @property
     def bias(self) -> float:
@@ -78,17 +77,18 @@ class ImportanceWeighted:
 
         Weights of finite variance have \(\log p(x) - L_K = \mathrm{var}(w) / (2 K p(x)^2) + O(K^{-2})\) (Nowozin 2018,
         "Debiasing evidence approximations"): each doubling of K gains half of the one before, and all that follow gain
-        as much as the last. Weights with a heavy tail fall more slowly, hence the ratio r of the last two gains,
+        as much as the last. Weights with a heavy tail fall more slowly, hence the mean ratio r of the last three gains,
         between ½ and 0.95, and the geometric series \(\mathrm{gain} \cdot r / (1 - r)\) (Aitken's extrapolation).
-        Infinite, since unknown, with fewer than 4 draws. It is an estimate, not a bound: it cannot see a mode of
+        Infinite, since unknown, with fewer than 8 draws. It is an estimate, not a bound: it cannot see a mode of
         p(z|x) that no draw has met.
         """
-        if int(self.num_draws.min()) < 4:
+        if int(self.num_draws.min()) < 8:
             return math.inf
-        gain, gain_before = self.doubling_gain.value, (self.quartered_nll - self.halved_nll).mean().item()
+        half, quarter, eighth = (nll.mean().item() for nll in self.at_fewer)
+        gain, first_gain = half - self.nll.mean().item(), eighth - quarter
         if gain <= ROUNDING:
             return 0.0
-        ratio = min(max(gain / max(gain_before, ROUNDING), 0.5), SLOWEST)
+        ratio = min(max(math.sqrt(gain / max(first_gain, ROUNDING)), 0.5), SLOWEST)
         return gain * ratio / (1 - ratio)
 
     @property
@@ -206,8 +206,9 @@ def _summary(draws: Sequence[_Draws[BatchT]]) -> ImportanceWeighted:
     most = int(num_draws.max())
     return ImportanceWeighted(
         nll=nll,
-        halved_nll=torch.cat([_blockwise_nll(w, len(w) // 2) for w in log_weights])[order],
-        quartered_nll=torch.cat([_blockwise_nll(w, len(w) // 4) for w in log_weights])[order],
+        at_fewer=tuple(
+            torch.cat([_blockwise_nll(w, len(w) // part) for w in log_weights])[order] for part in (2, 4, 8)
+        ),
         effective_sample_size=torch.cat([(2 * w.logsumexp(0) - (2 * w).logsumexp(0)).exp() for w in log_weights])[
             order
         ],

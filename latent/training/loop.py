@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,8 +44,11 @@ def train(
     config: TrainConfig,
     num_steps: int,
     reporter: Reporter,
+    step_done: Callable[[], object],
 ) -> None:
     """Train from `state.step` to `num_steps`, logging, validating and saving as configured.
+
+    `step_done` is called after each update.
 
     Raises FloatingPointError, naming step and last good checkpoint, when a loss is not finite, and CollapseError where
     `train.on_collapse` is `stop`.
@@ -58,6 +61,7 @@ def train(
         set_learning_rate(state, config.learning_rate * config.learning_rate_schedule(state.step))
         window.append(update(state, data.batches, objective))
         state.step += 1
+        step_done()
 
         at_checkpoint = state.step % config.checkpoint_steps == 0 or state.step == num_steps
         if state.step % config.log_steps == 0 or at_checkpoint:

@@ -17,6 +17,7 @@ from latent.training.checkpoints import Checkpoint, load_model, load_state
 from latent.training.console import open_reporter
 from latent.training.loop import train
 from latent.training.precision import open_accelerator, resolve_precision
+from latent.training.profiling import profiling
 from latent.training.recipe import Recipe, TrainConfig
 from latent.training.runs import Run, RunError
 from latent.training.seeding import Stream, seed_everything
@@ -28,10 +29,11 @@ CORPUS = "corpus.json"
 log = logging.getLogger("textvae")
 
 
-def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path) -> Run:
+def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool = False) -> Run:
     """Read the corpus, build the model, make the run folder at `path`, train.
 
-    Nothing is left at `path` if corpus or settings are refused.
+    Nothing is left at `path` if corpus or settings are refused. With `profile` the folder tells where the time of a
+    few steps went.
     """
     precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
@@ -39,7 +41,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path) -> Run:
     state = build_state(material, recipe.train)
     files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
     run = Run.create(path, side.schema.dump(recipe), files)
-    _train(run, recipe, material, state)
+    _train(run, recipe, material, state, profile)
     return run
 
 
@@ -75,15 +77,17 @@ def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, eps=config.adam_epsilon, fused=True)
 
 
-def _train(run: Run, recipe: Recipe[Any, Any, Any], material: Material, state: TrainState) -> None:
+def _train(
+    run: Run, recipe: Recipe[Any, Any, Any], material: Material, state: TrainState, profile: bool = False
+) -> None:
     data = material.training_data()
     num_steps = recipe.train.num_steps(data.steps_per_epoch)
     with open_reporter(run.name, num_steps, state.step, data.unit) as reporter:
         for line in _description(run, recipe, material, state, num_steps):
             run.say(line)
             reporter.say(line)
-        with _says_how_to_go_on(run, state):
-            train(run, state, data, recipe.objective, recipe.update, recipe.train, num_steps, reporter)
+        with _says_how_to_go_on(run, state), profiling(run.path if profile else None) as step_done:
+            train(run, state, data, recipe.objective, recipe.update, recipe.train, num_steps, reporter, step_done)
     run.say(f"done: {num_steps} steps")
 
 

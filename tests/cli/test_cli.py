@@ -158,7 +158,7 @@ def test_a_finished_run_resumes_to_nothing_new(run: Path, tmp_path: Path) -> Non
         (["train", "ltsm"], 2, ["no such recipe", "lstm"]),
         (["train"], 2, ["RECIPE"]),
         (["train", "lstm", "--resume", "x"], 2, ["give a RECIPE, or --resume RUN"]),
-        (["train", "--resume", "x", "--set", "a=b"], 2, ["takes no --set"]),
+        (["train", "--resume", "x", "--set", "a=b"], 2, ["takes no other option"]),
         (["train", "lstm", "--set", "objective.free_bit=0.5"], 2, ["objective.free_bit", "unexpected key", "0.5"]),
         (["train", "lstm", "--set", "model.latent_size=big"], 2, ["model.latent_size", "integer"]),
         (["train", "lstm", "--set", "rubbish"], 2, ["key.key=value"]),

@@ -109,7 +109,7 @@ def test_sampling_error_and_bias_hold_the_exact_nll_of_the_very_examples() -> No
         batch = model.draw(50, seed=seed)
         exact = -model.marginal().log_prob(batch.x).mean().item()
         found = importance_weighted(model, [batch], CPU, 100, rows_at_once=10**5, seed=seed)
-        hits += abs(found.estimate.value - exact) <= found.half_width
+        hits += abs(found.estimate.value - exact) <= found.bias + found.half_width
     assert hits >= 93
 
 
