@@ -67,6 +67,8 @@ def build_state(material: Material, config: TrainConfig) -> TrainState:
     model = material.build_model()
     model, optimizer = accelerator.prepare(model, _optimizer(model, config))
     model.train()
+    if config.compile:
+        model.compile(dynamic=True)  # one graph for all shapes of batch
     return TrainState(model, optimizer, accelerator)
 
 
@@ -135,7 +137,7 @@ def _description(
         f"run {run.path}",
         *material.describe(),
         f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
-        f"precision {recipe.train.precision}",
+        f"precision {recipe.train.precision}" + (", compiled in the first steps" if recipe.train.compile else ""),
         *(
             f"{name} is only {last:.2g} at step {num_steps:,}, on its way to {final:.2g}: its steps are not the run's"
             for name, (last, final) in ends.items()

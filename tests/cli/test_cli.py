@@ -253,3 +253,23 @@ def test_an_interrupted_training_says_how_to_go_on(folder: Path, run: Path, tmp_
     assert started.returncode == 130
     assert f"textvae train --resume {tmp_path / 'run'}" in errors
     assert "Traceback" not in errors
+
+
+def test_a_compiled_training_takes_the_same_steps_and_its_profile_is_written(folder: Path, run: Path) -> None:
+    done = textvae(
+        "train", "lstm", "--out", "compiled", "--profile",
+        *settings("corpus.kind=files", "corpus.path=tiny.txt", *WORDS, *SMALL, "train.steps=32", "train.compile=true"),
+        cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    compiled = folder / "compiled"
+    assert "compiled in the first steps" in (compiled / "log.txt").read_text()
+    losses = [
+        [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()[:1]]
+        for path in (run, compiled)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)  # dropout's masks are drawn in another order
+    table = (compiled / "profile.txt").read_text()
+    assert table.startswith("10 steps")
+    assert "aten::mm" in table or "aten::addmm" in table
+    assert json.loads((compiled / "trace.json").read_text())["traceEvents"]
