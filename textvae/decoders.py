@@ -12,6 +12,7 @@ from corpora import BOS, EOS, UNK
 from latent.distributions import at_least_float32
 
 LOGITS_AT_ONCE = 2**24  # 32 MB of bfloat16: more rows would not make the products faster
+CACHE_LINE = 16  # float32
 CACHED_LOGITS = 2**20  # 4 MB of float32
 KEPT_LOGITS = 2**27  # 512 MB of float32: beyond, the backward pass computes them a second time
 RECOMPUTED_AT_ONCE = 2**24
@@ -64,12 +65,15 @@ class WordOutput(nn.Module):
         parts = zip(logits.split(at_once), targets.split(at_once), strict=True)
         return torch.cat([_log_softmax_at(some, target) for some, target in parts])
 
-    def log_probs(self, states: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
-        """log p(word | state) for all ids, −inf for `<pad>` and `<s>`; for decoding, without gradients."""
-        with torch.no_grad():
-            logits = states.new_full((len(states), EOS + len(self.bias)), -torch.inf)
-            torch.addmm(self.bias, states, self.weight.t(), out=logits[:, EOS:])
-            return F.log_softmax(logits, -1)
+    @torch.no_grad()
+    def logits(self, states: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
+        """log p(word | state) but for a constant, for all ids, −inf for `<pad>` and `<s>`; for decoding."""
+        logits = states.new_empty((len(states), CACHE_LINE + len(self.bias)))
+        torch.addmm(
+            self.bias, states, self.weight.t(), out=logits[:, CACHE_LINE:]
+        )  # aligned: half as long again if not
+        logits[:, CACHE_LINE - EOS : CACHE_LINE] = -torch.inf
+        return logits[:, CACHE_LINE - EOS :]
 
 
 def _log_prob(
@@ -154,11 +158,11 @@ class LstmDecoder(nn.Module):
         return LstmState(torch.tanh(cell), cell, z)
 
     def step(self, tokens: Int64[Tensor, " N"], state: LstmState) -> tuple[Float[Tensor, "N V"], LstmState]:
-        """Take one word each; return log-probabilities of the next over all ids, and the new state."""
+        """Take one word each; return the logits of the next over all ids, and the new state."""
         # Not the fused layer, which would prepare itself anew for each number of rows that are left.
         inputs = torch.cat([self.dropout_in(self.embedding(tokens)), state.z], -1)
         hidden, cell = torch.lstm_cell(inputs, (state.hidden, state.cell), *self.lstm.all_weights[0])
-        return self.output.log_probs(self.dropout_out(hidden)), LstmState(hidden, cell, state.z)
+        return self.output.logits(self.dropout_out(hidden)), LstmState(hidden, cell, state.z)
 
     def _with_dropped_words(self, tokens: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T"]:
         """Replace a share of the input words by `<unk>`, in training only and never `<s>` (Bowman et al. 2016)."""

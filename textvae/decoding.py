@@ -38,9 +38,10 @@ class Decoder(Protocol[State]):
         ...
 
     def step(self, tokens: Int64[Tensor, " N"], state: State) -> tuple[Float[Tensor, "N V"], State]:
-        """Take in each row's previous token (BOS at first) and return log p(next token | tokens so far, z).
+        """Take in each row's previous token (BOS at first) and return the logits of the next.
 
-        The log-probabilities are float32 and −∞ at PAD and BOS, which are never generated.
+        They are log p(next token | tokens so far, z) but for a constant of each row, float32, and −∞ at PAD and BOS,
+        which are never generated.
         """
         ...
 
@@ -85,15 +86,15 @@ def inverse_cdf(log_probs: Float[Tensor, "M V"], draws: Float[Tensor, " M"]) -> 
 def _generate(
     decoder: Decoder[State], z: Float[Tensor, "N Z"], choose: Choose, max_length: int
 ) -> Int64[Tensor, "N T"]:
-    """Write left to right; `choose(log_probs, rows, step)` picks the next token of each unfinished row."""
+    """Write left to right; `choose(logits, rows, step)` picks the next token of each unfinished row."""
     tokens = torch.full((len(z), max_length), PAD, device=z.device)
     rows = torch.arange(len(z), device=z.device)
     last = torch.full_like(rows, BOS)
     state = decoder.start(z)
     step = 0
     while step < max_length and len(rows) > 0:
-        log_probs, state = decoder.step(last, state)
-        last = choose(log_probs, rows, step)
+        logits, state = decoder.step(last, state)
+        last = choose(logits, rows, step)
         tokens[rows, step] = last
         step += 1
         unfinished = (last != EOS).nonzero().squeeze(-1)  # the step's one wait for the device
@@ -113,9 +114,9 @@ class Greedy:
     ) -> Int64[Tensor, "N T"]:
         """See `decode`; the generator is not used."""
 
-        def choose(log_probs: Float[Tensor, "M V"], rows: Int64[Tensor, " M"], step: int) -> Int64[Tensor, " M"]:
+        def choose(logits: Float[Tensor, "M V"], rows: Int64[Tensor, " M"], step: int) -> Int64[Tensor, " M"]:
             # Not argmax, which breaks ties in another way: a beam of size 1 must agree.
-            return log_probs.topk(1, dim=-1).indices.squeeze(-1)
+            return logits.topk(1, dim=-1).indices.squeeze(-1)
 
         return _generate(decoder, z, choose, max_length)
 
@@ -135,14 +136,14 @@ class Sampling:
     top_k: NonNegativeInt = 0  # 0: not cut
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 
-    def filtered(self, log_probs: Float[Tensor, "M V"]) -> Float[Tensor, "M V"]:
-        """Unnormalised log-probabilities of what is drawn from: temperature, then top-k, then top-p."""
-        log_probs = log_probs / self.temperature
+    def filtered(self, logits: Float[Tensor, "M V"]) -> Float[Tensor, "M V"]:
+        """The logits of what is drawn from: temperature, then top-k, then top-p."""
+        logits = logits / self.temperature
         if self.top_k > 0:
-            log_probs = top_k_filter(log_probs, self.top_k)
+            logits = top_k_filter(logits, self.top_k)
         if self.top_p < 1:
-            log_probs = top_p_filter(log_probs, self.top_p)
-        return log_probs
+            logits = top_p_filter(logits, self.top_p)
+        return logits
 
     def search(
         self, decoder: Decoder[State], z: Float[Tensor, "N Z"], max_length: int, generator: torch.Generator | None
@@ -151,8 +152,8 @@ class Sampling:
         source = torch.default_generator if generator is None else generator
         draws = torch.rand(len(z), max_length, generator=source, device=source.device).to(z.device)
 
-        def choose(log_probs: Float[Tensor, "M V"], rows: Int64[Tensor, " M"], step: int) -> Int64[Tensor, " M"]:
-            return inverse_cdf(self.filtered(log_probs), draws[rows, step])
+        def choose(logits: Float[Tensor, "M V"], rows: Int64[Tensor, " M"], step: int) -> Int64[Tensor, " M"]:
+            return inverse_cdf(self.filtered(logits), draws[rows, step])
 
         return _generate(decoder, z, choose, max_length)
 
@@ -210,8 +211,8 @@ class Beam:
         state = decoder.start(z)
         step = 0
         while step < max_length and len(sentences) > 0:
-            next_log_probs, state = decoder.step(last.flatten(), state)
-            log_prob, parents, last = _extend(log_prob, next_log_probs, self.size)
+            logits, state = decoder.step(last.flatten(), state)
+            log_prob, parents, last = _extend(log_prob, logits.log_softmax(-1), self.size)
             prefixes = prefixes.flatten(0, 1)[parents]
             prefixes[:, :, step] = last
             step += 1

@@ -112,8 +112,8 @@ def test_a_token_changes_no_score_at_or_before_it(
     def scores(tokens: Tensor) -> Tensor:
         state, rows = model.decoder.start(z), []
         for column in tokens[:, :-1].T:
-            log_probs, state = model.decoder.step(column, state)
-            rows.append(log_probs)
+            logits, state = model.decoder.step(column, state)
+            rows.append(logits)
         return torch.stack(rows, 1)
 
     before = scores(batch.tokens)
@@ -132,7 +132,8 @@ def test_stepwise_scores_sum_to_the_likelihood_and_to_one(
     z = torch.randn(len(batch), SIZES["latent_size"], dtype=torch.float64)
     state, total = model.decoder.start(z), torch.zeros(len(batch), dtype=torch.float64)
     for t in range(batch.tokens.shape[1] - 1):
-        log_probs, state = model.decoder.step(batch.tokens[:, t], state)
+        logits, state = model.decoder.step(batch.tokens[:, t], state)
+        log_probs = logits.log_softmax(-1)
         torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(len(batch), dtype=torch.float64))
         target = batch.targets[:, t : t + 1]
         total += torch.where(batch.mask[:, t], log_probs.gather(1, target)[:, 0], 0.0)

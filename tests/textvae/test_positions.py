@@ -43,8 +43,8 @@ def test_token_scores_are_the_steps_and_sum_to_the_likelihood(model: LstmVae, sp
         for draw, scores in zip(z, found, strict=True):
             state = model.decoder.start(draw)
             for t in range(scores.shape[1]):
-                log_probs, state = model.decoder.step(batch.tokens[:, t], state)
-                expected = log_probs.gather(1, batch.targets[:, t : t + 1])[:, 0]
+                logits, state = model.decoder.step(batch.tokens[:, t], state)
+                expected = logits.log_softmax(-1).gather(1, batch.targets[:, t : t + 1])[:, 0]
                 torch.testing.assert_close(scores[:, t], torch.where(batch.mask[:, t], expected, 0.0))
     assert (batch.targets == PAD).any()
     assert (found[:, batch.targets == PAD] == 0).all()
