@@ -1,7 +1,6 @@
 """The von Mises–Fisher distribution on the unit sphere, and the uniform one: posterior and prior of a directional z."""
 
 import math
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch.distributions.kl import register_kl
 from latent.distributions.bessel import log_scaled_bessel
 from latent.distributions.families import concatenate, detach, device_of, pairwise_log_prob, take
 
-PROPOSALS = 16  # at once for each draw; about two in three are accepted, so that a second round is hardly ever needed
+PROPOSALS = 8  # at once for each draw; two in three are accepted or more, so that a second round is seldom needed
 REACH = 12.0  # standard deviations beyond which the density of an angle is nothing
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(64)
 
@@ -40,25 +39,18 @@ class VonMisesFisher(Distribution):
             raise ValueError(f"a sphere needs at least 2 dimensions (got {loc.shape[-1]})")
         self.loc = loc
         self.concentration = concentration
+        # at once and not when asked for, lest what is first asked for without gradients be kept without them
+        kappa, order = concentration.double(), self.latent_size / 2 - 1
+        log_bessel, log_next_bessel = log_scaled_bessel(order, kappa), log_scaled_bessel(order + 1, kappa)
+        log_scale = order * kappa.log() - (order + 1) * math.log(2 * math.pi)
+        self.log_normaliser: Float64[Tensor, "*B"] = log_scale - log_bessel - kappa  # ln C_d(κ) in nats
+        self.mean_length: Float64[Tensor, "*B"] = (log_next_bessel - log_bessel).exp()  # A_d(κ) = E[μᵀz]
         super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
 
     @property
     def latent_size(self) -> int:
         """The dimension d of the space around the sphere."""
         return self.loc.shape[-1]
-
-    @cached_property
-    def log_normaliser(self) -> Float64[Tensor, "*B"]:
-        """ln C_d(κ) in nats."""
-        kappa, order = self.concentration.double(), self.latent_size / 2 - 1
-        log_bessel = log_scaled_bessel(order, kappa) + kappa
-        return order * kappa.log() - (order + 1) * math.log(2 * math.pi) - log_bessel
-
-    @cached_property
-    def mean_length(self) -> Float64[Tensor, "*B"]:
-        """A_d(κ) = E[μᵀz], between 0 and 1."""
-        kappa, order = self.concentration.double(), self.latent_size / 2 - 1
-        return (log_scaled_bessel(order + 1, kappa) - log_scaled_bessel(order, kappa)).exp()
 
     @property
     def mean(self) -> Float[Tensor, "*B Z"]:
