@@ -85,6 +85,8 @@ class LstmDecoder(nn.Module):
     r"""An LSTM language model that is given z at the start and at every step.
 
     \(c_0 = W z,\; h_0 = \tanh c_0,\; h_t = \mathrm{LSTM}([e(x_{t-1}); z], h_{t-1})\) (He et al. 2019, appendix B).
+    With `skip` the output layer is given z too, \(W_h h_t + W_z z + b\), without dropout on z (Dieng et al. 2019,
+    "Avoiding Latent Variable Collapse with Generative Skip Models"). Its weight is [W_h, W_z], so it cannot be tied.
     """
 
     def __init__(
@@ -98,16 +100,19 @@ class LstmDecoder(nn.Module):
         dropout_in: float,
         dropout_out: float,
         tie_weights: bool,
+        skip: bool,
     ) -> None:
         super().__init__()
-        assert not tie_weights or embedding_size == hidden_size
+        assert not tie_weights or (embedding_size == hidden_size and not skip)
         self.embedding = nn.Embedding(num_ids, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.initial_cell = nn.Linear(latent_size, hidden_size)
         self.lstm = nn.LSTM(embedding_size + latent_size, hidden_size, batch_first=True)
-        self.output = WordOutput(num_ids, hidden_size, self.embedding if tie_weights else None)
+        num_read = hidden_size + latent_size if skip else hidden_size
+        self.output = WordOutput(num_ids, num_read, self.embedding if tie_weights else None)
         self.dropout_in, self.dropout_out = nn.Dropout(dropout_in), nn.Dropout(dropout_out)
         self.word_dropout = word_dropout
+        self.skip = skip
 
     def log_likelihood(
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
@@ -129,7 +134,10 @@ class LstmDecoder(nn.Module):
     ) -> Float[Tensor, " M"]:
         """log p of the marked tokens, one sentence after the other."""
         outputs = self._run(self._with_dropped_words(tokens[:, :-1]), self.start(z))[0]
-        return self.output.log_prob(self.dropout_out(outputs[mask]), tokens[:, 1:][mask])
+        states = self.dropout_out(outputs[mask])
+        if self.skip:
+            states = torch.cat([states, z.repeat_interleave(mask.sum(1), 0).to(states.dtype)], -1)
+        return self.output.log_prob(states, tokens[:, 1:][mask])
 
     def start(self, z: Float[Tensor, "N Z"]) -> LstmState:
         """The state before the first word."""
@@ -139,7 +147,10 @@ class LstmDecoder(nn.Module):
     def step(self, tokens: Int64[Tensor, " N"], state: LstmState) -> tuple[Float[Tensor, "N V"], LstmState]:
         """Take one word each; return log-probabilities of the next over all ids, and the new state."""
         outputs, (hidden, cell) = self._run(tokens.unsqueeze(1), state)
-        return self.output.log_probs(self.dropout_out(outputs[:, 0])), LstmState(hidden[0], cell[0], state.z)
+        states = self.dropout_out(outputs[:, 0])
+        if self.skip:
+            states = torch.cat([states, state.z.to(states.dtype)], -1)
+        return self.output.log_probs(states), LstmState(hidden[0], cell[0], state.z)
 
     def _run(
         self, tokens: Int64[Tensor, "N T"], state: LstmState
