@@ -114,13 +114,13 @@ class DeltaHeadConfig:
     """A diagonal normal whose KL to N(0, I) is at least δ in every dimension, for every example."""
 
     kind: Literal["delta"] = "delta"
-    delta: Annotated[float, Field(gt=0, le=10)] = 0.1  # nats per dimension
+    least_kl: Annotated[float, Field(gt=0, le=10)] = 0.1  # δ, in nats per dimension
     priors: ClassVar = (StandardNormalPriorConfig,)
     least_size: ClassVar = 1
 
     def build(self, num_features: int, latent_size: int) -> "DeltaHead":
         """The head from features of this size."""
-        return DeltaHead(num_features, latent_size, self.delta)
+        return DeltaHead(num_features, latent_size, self.least_kl)
 
 
 class DeltaHead(nn.Module):
@@ -136,10 +136,10 @@ class DeltaHead(nn.Module):
     the space is out of reach, and with a rectifier under it m has no gradient where it is below 0.
     """
 
-    def __init__(self, num_features: int, latent_size: int, delta: float) -> None:
+    def __init__(self, num_features: int, latent_size: int, least_kl: float) -> None:
         super().__init__()
-        self.delta = delta
-        self.low_scale, self.high_scale = scales_of_rate(delta)
+        self.least_kl = least_kl
+        self.low_scale, self.high_scale = scales_of_kl(least_kl)
         self.mean = nn.Linear(num_features, latent_size)
         self.scale = nn.Linear(num_features, latent_size)
 
@@ -147,7 +147,7 @@ class DeltaHead(nn.Module):
         """Return q with batch shape B and event shape Z."""
         raw_mean, raw_scale = at_least_float32(self.mean(features)), at_least_float32(self.scale(features))
         scale = self.low_scale + (self.high_scale - self.low_scale) * raw_scale.sigmoid()
-        square = 2 * self.delta + 1 + 2 * scale.log() - scale.square()
+        square = 2 * self.least_kl + 1 + 2 * scale.log() - scale.square()
         least = (square.clamp(min=0.0) + LEAST_SQUARE).sqrt()
         return diagonal_normal(raw_mean + torch.where(raw_mean < 0, -least, least), scale)
 
@@ -156,18 +156,18 @@ class DeltaHead(nn.Module):
         return z
 
 
-def scales_of_rate(rate: float) -> tuple[float, float]:
-    r"""The two σ with \(\tfrac12 (\sigma^2 - \ln \sigma^2 - 1)\) = `rate`, a KL in nats per dimension; by bisection."""
+def scales_of_kl(nats: float) -> tuple[float, float]:
+    r"""The two σ with \(\mathrm{KL}(\mathcal N(0, \sigma^2) \| \mathcal N(0, 1)) =\) `nats`, by bisection."""
 
     def kl(log_variance: float) -> float:
         return 0.5 * (math.exp(log_variance) - log_variance - 1)
 
     found = []
-    for end in (-2 * rate - 1, 2 * math.sqrt(rate) + rate):  # where the KL is above the rate
+    for end in (-2 * nats - 1, 2 * math.sqrt(nats) + nats):  # where the KL is above it
         inside, outside = 0.0, end
         for _ in range(100):
             middle = 0.5 * (inside + outside)
-            inside, outside = (middle, outside) if kl(middle) < rate else (inside, middle)
+            inside, outside = (middle, outside) if kl(middle) < nats else (inside, middle)
         found.append(math.exp(0.5 * inside))
     return found[0], found[1]
 

@@ -28,7 +28,7 @@ from latent.distributions.posteriors import (
     NormalHeadConfig,
     VonMisesFisherHead,
     VonMisesFisherHeadConfig,
-    scales_of_rate,
+    scales_of_kl,
 )
 from latent.distributions.priors import (
     MixturePriorConfig,
@@ -133,20 +133,20 @@ def test_a_batch_of_one_is_normalised_by_the_running_statistics(batch_size: int)
     torch.testing.assert_close(found.mean, head.eval()(features(batch_size, 1)).mean)
 
 
-def test_the_scales_of_a_rate() -> None:
+def test_the_scales_of_a_kl() -> None:
     """Those of δ 0.1 and 0.15, and the equation that they solve, also of a small and a large one."""
-    assert scales_of_rate(0.1) == pytest.approx((0.702, 1.331), abs=5e-4)
-    assert scales_of_rate(0.15) == pytest.approx((0.641, 1.409), abs=5e-4)
-    for rate in (1e-6, 0.1, 10.0):
-        for scale in scales_of_rate(rate):
-            assert 0.5 * (scale**2 - 2 * math.log(scale) - 1) == pytest.approx(rate, rel=1e-6)
+    assert scales_of_kl(0.1) == pytest.approx((0.702, 1.331), abs=5e-4)
+    assert scales_of_kl(0.15) == pytest.approx((0.641, 1.409), abs=5e-4)
+    for nats in (1e-6, 0.1, 10.0):
+        for scale in scales_of_kl(nats):
+            assert 0.5 * (scale**2 - 2 * math.log(scale) - 1) == pytest.approx(nats, rel=1e-6)
 
 
 @pytest.mark.parametrize("delta", [1e-3, 0.1, 2.0])
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e3])
 def test_every_dimension_of_every_example_has_delta_nats(delta: float, size: float) -> None:
     torch.manual_seed(0)
-    head: DeltaHead = DeltaHeadConfig(delta=delta).build(H, Z).double()
+    head: DeltaHead = DeltaHeadConfig(least_kl=delta).build(H, Z).double()
     batch = (size * features(200)).requires_grad_()
     q = head(batch)
     found = kl_to_standard(q)
@@ -160,7 +160,7 @@ def test_every_dimension_of_every_example_has_delta_nats(delta: float, size: flo
 
 
 def test_the_floor_of_delta_is_reached_and_both_signs_are() -> None:
-    head = DeltaHeadConfig(delta=0.1).build(H, Z).double()
+    head = DeltaHeadConfig(least_kl=0.1).build(H, Z).double()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.zero_()
