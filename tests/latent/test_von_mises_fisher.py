@@ -173,11 +173,12 @@ def test_gradients_of_an_expectation_are_those_of_its_closed_form(latent_size: i
         assert (4.5 * error < 0.5 * of_exact.abs().max()).all()  # the test can see a wrong one
 
 
-def test_the_sampled_kl_and_its_gradient_agree_with_the_closed_form() -> None:
+@pytest.mark.parametrize("path_gradient", [False, True])
+def test_the_sampled_kl_and_its_gradient_agree_with_the_closed_form(path_gradient: bool) -> None:
     torch.manual_seed(0)
     q = vmf(8, 12.0, batch_size=2)
     p = UniformSphere(2, 8, q.loc)
-    z, log_q = rsample_and_log_prob(q, 40_000)
+    z, log_q = rsample_and_log_prob(q, 40_000, path_gradient=path_gradient)
     exact = torch.distributions.kl_divergence(q, p)
     sampled = (log_q - p.log_prob(z)).mean(0)
     torch.testing.assert_close(sampled, exact, atol=0.03, rtol=0)
