@@ -119,10 +119,11 @@ def _draw_gap(kappa: Float64[Tensor, "*S"], latent_size: int) -> Float64[Tensor,
     log_x0_gap = (4 * b / (1 + b).square()).log()  # ln(1 − x0²)
     half = torch.tensor(freedom / 2, dtype=kappa.dtype, device=kappa.device)
     beta = Beta(half, half, validate_args=False)
+    most = 2 * (1 - torch.finfo(kappa.dtype).eps)  # at the opposite pole itself the gradient would be infinite
     found, is_drawn = torch.zeros_like(kappa), torch.zeros_like(kappa, dtype=torch.bool)
     while not is_drawn.all():
         proposed = beta.sample((PROPOSALS, *kappa.shape)).clamp(min=torch.finfo(kappa.dtype).tiny)
-        gap = 2 * b * proposed / (1 - (1 - b) * proposed)
+        gap = (2 * b * proposed / (1 - (1 - b) * proposed)).clamp(max=most)
         log_ratio = kappa * (1 - gap - x0) + freedom * ((1 - x0 * (1 - gap)).log() - log_x0_gap)
         is_good = log_ratio >= torch.rand_like(gap).log()
         first = is_good.to(torch.uint8).argmax(0, keepdim=True)  # the first of the largest
