@@ -103,6 +103,8 @@ class LstmDecoder(nn.Module):
     r"""An LSTM language model that is given z at the start and at every step.
 
     \(c_0 = W z,\; h_0 = \tanh c_0,\; h_t = \mathrm{LSTM}([e(x_{t-1}); z], h_{t-1})\) (He et al. 2019, appendix B).
+    With `skip` the output layer is given z too, \(W_h h_t + W_z z + b\), without dropout on z (Dieng et al. 2019,
+    "Avoiding Latent Variable Collapse with Generative Skip Models"). Its weight is [W_h, W_z], so it cannot be tied.
     """
 
     def __init__(
@@ -116,16 +118,19 @@ class LstmDecoder(nn.Module):
         dropout_in: float,
         dropout_out: float,
         tie_weights: bool,
+        skip: bool,
     ) -> None:
         super().__init__()
-        assert not tie_weights or embedding_size == hidden_size
+        assert not tie_weights or (embedding_size == hidden_size and not skip)
         self.embedding = nn.Embedding(num_ids, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.initial_cell = nn.Linear(latent_size, hidden_size)
         self.lstm = nn.LSTM(embedding_size + latent_size, hidden_size, batch_first=True)
-        self.output = WordOutput(num_ids, hidden_size, self.embedding if tie_weights else None)
+        num_read = hidden_size + latent_size if skip else hidden_size
+        self.output = WordOutput(num_ids, num_read, self.embedding if tie_weights else None)
         self.dropout_in, self.dropout_out = nn.Dropout(dropout_in), nn.Dropout(dropout_out)
         self.word_dropout = word_dropout
+        self.skip = skip
 
     def log_likelihood(
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
@@ -150,7 +155,10 @@ class LstmDecoder(nn.Module):
         state = self.start(z)
         inputs = torch.cat([embedded, z.to(embedded.dtype).unsqueeze(1).expand(-1, embedded.shape[1], -1)], -1)
         outputs, _ = self.lstm(inputs, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
-        return self.output.log_prob(self.dropout_out(outputs[mask]), tokens[:, 1:][mask])
+        states = self.dropout_out(outputs[mask])
+        if self.skip:
+            states = torch.cat([states, z.repeat_interleave(mask.sum(1), 0).to(states.dtype)], -1)
+        return self.output.log_prob(states, tokens[:, 1:][mask])
 
     def start(self, z: Float[Tensor, "N Z"]) -> LstmState:
         """The state before the first word."""
@@ -162,7 +170,10 @@ class LstmDecoder(nn.Module):
         # Not the fused layer, which would prepare itself anew for each number of rows that are left.
         inputs = torch.cat([self.dropout_in(self.embedding(tokens)), state.z], -1)
         hidden, cell = torch.lstm_cell(inputs, (state.hidden, state.cell), *self.lstm.all_weights[0])
-        return self.output.logits(self.dropout_out(hidden)), LstmState(hidden, cell, state.z)
+        states = self.dropout_out(hidden)
+        if self.skip:
+            states = torch.cat([states, state.z], -1)
+        return self.output.logits(states), LstmState(hidden, cell, state.z)
 
     def _with_dropped_words(self, tokens: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T"]:
         """Replace a share of the input words by `<unk>`, in training only and never `<s>` (Bowman et al. 2016)."""

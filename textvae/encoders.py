@@ -1,5 +1,7 @@
 """Encoders: token ids in, one feature vector per sentence out."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -29,14 +31,24 @@ class LstmEncoder(nn.Module):
     def forward(self, tokens: Int64[Tensor, "B T"], lengths: Int64[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """Features of each sentence; `lengths` counts `<s>` and `</s>`."""
         orders = (tokens, reverse_within_length(tokens, lengths))
-        last = (lengths - 1).unsqueeze(1)
-        return torch.cat(
-            [
-                torch.take_along_dim(lstm(self.dropout(self.embedding(order)))[0], last.unsqueeze(2), 1).squeeze(1)
-                for lstm, order in zip(self.directions, orders, strict=False)
-            ],
-            dim=1,
-        )
+        # one by one, as they are asked for: a second direction that is not there takes no random numbers
+        return self._last_states((self.dropout(self.embedding(order)) for order in orders), lengths)
+
+    def read(self, sequences: Float[Tensor, "K L E"]) -> Float[Tensor, "K H"]:
+        """Features of sequences of vectors in the place of embeddings, all of one length, without dropout."""
+        lengths = torch.full((len(sequences),), sequences.shape[1], device=sequences.device)
+        return self._last_states((sequences, sequences.flip(1)), lengths)
+
+    def _last_states(
+        self, embedded: Iterable[Float[Tensor, "B T E"]], lengths: Int64[Tensor, " B"]
+    ) -> Float[Tensor, "B H"]:
+        """Each direction's state at the last position of its own order."""
+        last = (lengths - 1)[:, None, None]
+        states = [
+            torch.take_along_dim(lstm(order)[0], last, 1).squeeze(1)
+            for lstm, order in zip(self.directions, embedded, strict=False)
+        ]
+        return torch.cat(states, dim=1)
 
 
 def reverse_within_length(tokens: Int64[Tensor, "B T"], lengths: Int64[Tensor, " B"]) -> Int64[Tensor, "B T"]:

@@ -5,14 +5,22 @@ from latent.distributions.families import concatenate, detach, device_of, factor
 from latent.distributions.heads import NormalHead, at_least_float32, diagonal_normal, standard_normal
 from latent.distributions.hierarchy import Hierarchy
 from latent.distributions.mixtures import NormalMixture, NormalMixturePrior, mixture_kl_bound
+from latent.distributions.posteriors import NormalHeadConfig, PosteriorConfig, prior_for
+from latent.distributions.priors import PriorConfig
 from latent.distributions.sampling import rsample_and_log_prob
+from latent.distributions.von_mises_fisher import UniformSphere, VonMisesFisher
 
 __all__ = [
     "Hierarchy",
     "Kl",
     "NormalHead",
+    "NormalHeadConfig",
     "NormalMixture",
     "NormalMixturePrior",
+    "PosteriorConfig",
+    "PriorConfig",
+    "UniformSphere",
+    "VonMisesFisher",
     "at_least_float32",
     "concatenate",
     "detach",
@@ -23,6 +31,7 @@ __all__ = [
     "log_prob",
     "mixture_kl_bound",
     "pairwise_log_prob",
+    "prior_for",
     "rsample_and_log_prob",
     "standard_normal",
     "take",

@@ -41,3 +41,7 @@ class NormalHead(nn.Module):
         """Return q with batch shape B and event shape Z."""
         log_variance = at_least_float32(self.log_variance(features))
         return diagonal_normal(at_least_float32(self.mean(features)), (0.5 * log_variance).exp())
+
+    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
+        """The point nearest to z that a draw of q can be: z itself."""
+        return z

@@ -1,6 +1,6 @@
 """The LSTM sentence VAE of Bowman et al. 2016, "Generating Sentences from a Continuous Space", as in He et al. 2019."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from corpora import TextBatch
 from latent.bound import LatentModel
-from latent.distributions import NormalHead, standard_normal
+from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.decoders import LstmDecoder
 from textvae.decoding import Decoding, decode
 from textvae.encoders import LstmEncoder
@@ -33,8 +33,14 @@ class LstmVaeConfig:
     dropout_out: Share = 0.5  # of the decoder's states before the output layer
     encoder_dropout: Share = 0.0  # of the encoder's embeddings
     tie_weights: bool = False  # the decoder's output layer is its embedding
+    skip: bool = False  # the decoder's output layer is given z too
+    posterior: PosteriorConfig = field(default_factory=NormalHeadConfig)
+    prior: PriorConfig | None = None  # the posterior's own: N(0, I), or the uniform sphere
 
     def __post_init__(self) -> None:
+        prior_for(self.posterior, self.prior, self.latent_size)
+        if self.tie_weights and self.skip:
+            raise ValueError("tie_weights needs skip=false: an embedding has no columns for z")
         if self.tie_weights and self.embedding_size != self.hidden_size:
             raise ValueError(
                 f"tie_weights needs embedding_size ({self.embedding_size}) = hidden_size ({self.hidden_size})"
@@ -53,11 +59,14 @@ class LstmVaeConfig:
             dropout_out=self.dropout_out,
             encoder_dropout=self.encoder_dropout,
             tie_weights=self.tie_weights,
+            skip=self.skip,
+            posterior=self.posterior,
+            prior=prior_for(self.posterior, self.prior, self.latent_size),
         )
 
 
 class LstmVae(LatentModel[TextBatch]):
-    """q(z|x) from an LSTM's last state, p(z) = N(0, I), p(x|z) an LSTM language model that is given z."""
+    """q(z|x) from an LSTM's last state, p(z) = N(0, I) or another prior, p(x|z) an LSTM language model given z."""
 
     def __init__(
         self,
@@ -72,6 +81,9 @@ class LstmVae(LatentModel[TextBatch]):
         dropout_out: float,
         encoder_dropout: float,
         tie_weights: bool,
+        skip: bool,
+        posterior: PosteriorConfig,
+        prior: PriorConfig,
     ) -> None:
         super().__init__()
         self.latent_size = latent_size
@@ -82,7 +94,7 @@ class LstmVae(LatentModel[TextBatch]):
             bidirectional=bidirectional,
             dropout=encoder_dropout,
         )
-        self.head = NormalHead(self.encoder.num_features, latent_size)
+        self.head = posterior.build(self.encoder.num_features, latent_size)
         self.decoder = LstmDecoder(
             num_ids,
             latent_size=latent_size,
@@ -92,7 +104,9 @@ class LstmVae(LatentModel[TextBatch]):
             dropout_in=dropout_in,
             dropout_out=dropout_out,
             tie_weights=tie_weights,
+            skip=skip,
         )
+        self.latent_prior = prior.build(latent_size, embedding_size, self._posterior_of)
 
     def posterior(self, batch: TextBatch) -> Distribution:
         """q(z|x): batch shape B, event shape Z."""
@@ -100,8 +114,14 @@ class LstmVae(LatentModel[TextBatch]):
         return q
 
     def prior(self, batch: TextBatch) -> Distribution:
-        """N(0, I): batch shape B, event shape Z."""
-        return standard_normal(len(batch), self.latent_size, self.head.mean.weight)
+        """p(z), the same for every sentence: batch shape B, event shape Z."""
+        p: Distribution = self.latent_prior(len(batch))
+        return p
+
+    def _posterior_of(self, sequences: Float[Tensor, "K L E"]) -> Distribution:
+        """q of sequences of vectors in the place of embeddings."""
+        q: Distribution = self.head(self.encoder.read(sequences))
+        return q
 
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"]:
         """log p(x|z) in nats: the sum over the words and `</s>` of each sentence."""
@@ -116,8 +136,12 @@ class LstmVae(LatentModel[TextBatch]):
     def decode(
         self, z: Float[Tensor, "N Z"], decoding: Decoding, *, max_length: int, generator: torch.Generator | None = None
     ) -> Int64[Tensor, "N T"]:
-        """Sentences for N latent vectors, all at once: ids without `<s>`, ended by `</s>`, padded."""
-        return decode(self.decoder, z, decoding, max_length=max_length, generator=generator)
+        """Sentences for N latent vectors, all at once: ids without `<s>`, ended by `</s>`, padded.
+
+        A z that no draw can be, such as the mean of draws from a sphere or a point between two, is moved to the nearest
+        that can.
+        """
+        return decode(self.decoder, self.head.nearest(z), decoding, max_length=max_length, generator=generator)
 
 
 def _repeated(

@@ -1,0 +1,236 @@
+"""Posteriors by configuration: what makes q(z|x) of an encoder's features, among them families with a floor on the KL.
+
+`priors` are those that a posterior goes with, its own default first: a floor is one under the KL to N(0, I) alone, and
+what lies on a sphere has no density elsewhere. `least_size` is the fewest latent dimensions.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from latent.distributions.heads import NormalHead, at_least_float32, diagonal_normal
+from latent.distributions.priors import (
+    MixturePriorConfig,
+    PriorConfig,
+    StandardNormalPriorConfig,
+    UniformSpherePriorConfig,
+    VampPriorConfig,
+)
+from latent.distributions.von_mises_fisher import VonMisesFisher
+
+VARIANCE_EPSILON = 1e-8  # added to the variance of the means before they are divided by its root
+MOMENTUM = 0.1  # of the running statistics: the weight of a batch of the usual size
+LEAST_SQUARE = 1e-6  # added below the root of δ-VAE's least mean, whose slope would be infinite at 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalHeadConfig:
+    """A diagonal normal."""
+
+    kind: Literal["normal"] = "normal"
+    priors: ClassVar = (StandardNormalPriorConfig, MixturePriorConfig, VampPriorConfig)
+    least_size: ClassVar = 1
+
+    def build(self, num_features: int, latent_size: int) -> NormalHead:
+        """The head from features of this size."""
+        return NormalHead(num_features, latent_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormHeadConfig:
+    """A diagonal normal whose means are batch-normalised: a floor of Z γ²/2 nats under the mean KL to N(0, I)."""
+
+    kind: Literal["batch_norm"] = "batch_norm"
+    gamma: PositiveFloat = 0.6  # standard deviation of each dimension's means over a batch
+    priors: ClassVar = (StandardNormalPriorConfig,)
+    least_size: ClassVar = 1
+
+    def build(self, num_features: int, latent_size: int) -> "BatchNormHead":
+        """The head from features of this size."""
+        return BatchNormHead(num_features, latent_size, self.gamma)
+
+
+class BatchNormHead(nn.Module):
+    r"""A diagonal normal with means \(\hat\mu_j = \gamma (\mu_j - m_j) / \sqrt{s_j^2 + 10^{-8}} + b_j\), b learned.
+
+    In training m and s² are the mean and variance of μ over the batch, so that wherever s² is far above 10⁻⁸
+    \[ \tfrac1B \sum_i \mathrm{KL}(q(z|x_i) \| \mathcal N(0, I)) \ge \tfrac12 \sum_j (\gamma^2 + b_j^2). \]
+    In evaluation they are running statistics of the training batches, of which each example weighs the same within its
+    batch and from batch to batch, and of which the spread between batches is a part: batches of sentences of like
+    length differ. A batch of one has no variance: in training too it is normalised by the running statistics, and
+    leaves them as they are.
+
+    Reference: Zhu et al. 2020, "A Batch Normalized Inference Network Keeps the KL Vanishing Away", equations 7 to 9.
+    """
+
+    def __init__(self, num_features: int, latent_size: int, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.mean = nn.Linear(num_features, latent_size, bias=False)  # normalising would take a bias away
+        self.log_variance = nn.Linear(num_features, latent_size)
+        self.shift = nn.Parameter(torch.zeros(latent_size))
+        self.running_mean: Tensor
+        self.running_variance: Tensor
+        self.running_size: Tensor
+        self.register_buffer("running_mean", torch.zeros(latent_size))
+        self.register_buffer("running_variance", torch.ones(latent_size))
+        self.register_buffer("running_size", torch.zeros(()))  # of a batch; 0 before the first
+
+    def forward(self, features: Float[Tensor, "B H"]) -> Distribution:
+        """Return q with batch shape B and event shape Z."""
+        log_variance = at_least_float32(self.log_variance(features))
+        means = at_least_float32(self.mean(features))
+        if self.training and len(means) > 1:
+            variance, mean = torch.var_mean(means, 0, correction=0)
+            self._remember(len(means), mean.detach(), variance.detach())
+        else:
+            mean, variance = self.running_mean, self.running_variance
+        normalised = (means - mean) * (variance + VARIANCE_EPSILON).rsqrt()
+        return diagonal_normal(self.gamma * normalised + self.shift, (0.5 * log_variance).exp())
+
+    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
+        """The point nearest to z that a draw of q can be: z itself."""
+        return z
+
+    def _remember(self, size: int, mean: Float[Tensor, " Z"], variance: Float[Tensor, " Z"]) -> None:
+        """Mean and variance of two groups together: the examples so far, which fade, and the batch."""
+        new_size = (1 - MOMENTUM) * self.running_size + MOMENTUM * size
+        share = MOMENTUM * size / new_size
+        step = mean - self.running_mean
+        self.running_variance += share * (variance - self.running_variance) + share * (1 - share) * step.square()
+        self.running_mean += share * step
+        self.running_size.copy_(new_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaHeadConfig:
+    """A diagonal normal whose KL to N(0, I) is at least δ in every dimension, for every example."""
+
+    kind: Literal["delta"] = "delta"
+    least_kl: Annotated[float, Field(gt=0, le=10)] = 0.1  # δ, in nats per dimension
+    priors: ClassVar = (StandardNormalPriorConfig,)
+    least_size: ClassVar = 1
+
+    def build(self, num_features: int, latent_size: int) -> "DeltaHead":
+        """The head from features of this size."""
+        return DeltaHead(num_features, latent_size, self.least_kl)
+
+
+class DeltaHead(nn.Module):
+    r"""A diagonal normal with \(\mathrm{KL}_j \ge \delta\) by construction, from raw means m and raw scales s:
+
+    \[ \sigma = \sigma_- + (\sigma_+ - \sigma_-) \operatorname{sigmoid}(s), \quad
+       \mu = m + \operatorname{sign}(m)\, a, \quad a^2 = 2\delta + 1 + \ln \sigma^2 - \sigma^2 + 10^{-6}, \]
+    with σ₋ < 1 < σ₊ the two scales at which a mean of 0 has a KL of δ. Then
+    \(\mathrm{KL}_j = \delta + a |m| + \tfrac12 m^2 + \tfrac12 10^{-6}\): equal to δ but for the last term at m = 0.
+
+    Reference: Razavi et al. 2019, "Preventing Posterior Collapse with delta-VAEs", section 2; its committed rate for
+    one vector. Both signs of μ are in the family, and μ follows m with slope 1: with the positive root alone half of
+    the space is out of reach, and with a rectifier under it m has no gradient where it is below 0.
+    """
+
+    def __init__(self, num_features: int, latent_size: int, least_kl: float) -> None:
+        super().__init__()
+        self.least_kl = least_kl
+        self.low_scale, self.high_scale = scales_of_kl(least_kl)
+        self.mean = nn.Linear(num_features, latent_size)
+        self.scale = nn.Linear(num_features, latent_size)
+
+    def forward(self, features: Float[Tensor, "B H"]) -> Distribution:
+        """Return q with batch shape B and event shape Z."""
+        raw_mean, raw_scale = at_least_float32(self.mean(features)), at_least_float32(self.scale(features))
+        scale = self.low_scale + (self.high_scale - self.low_scale) * raw_scale.sigmoid()
+        square = 2 * self.least_kl + 1 + 2 * scale.log() - scale.square()
+        least = (square.clamp(min=0.0) + LEAST_SQUARE).sqrt()
+        return diagonal_normal(raw_mean + torch.where(raw_mean < 0, -least, least), scale)
+
+    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
+        """The point nearest to z that a draw of q can be: z itself."""
+        return z
+
+
+def scales_of_kl(nats: float) -> tuple[float, float]:
+    r"""The two σ with \(\mathrm{KL}(\mathcal N(0, \sigma^2) \| \mathcal N(0, 1)) =\) `nats`, by bisection."""
+
+    def kl(log_variance: float) -> float:
+        return 0.5 * (math.exp(log_variance) - log_variance - 1)
+
+    found = []
+    for end in (-2 * nats - 1, 2 * math.sqrt(nats) + nats):  # where the KL is above it
+        inside, outside = 0.0, end
+        for _ in range(100):
+            middle = 0.5 * (inside + outside)
+            inside, outside = (middle, outside) if kl(middle) < nats else (inside, middle)
+        found.append(math.exp(0.5 * inside))
+    return found[0], found[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VonMisesFisherHeadConfig:
+    """Von Mises–Fisher on the unit sphere; a fixed concentration makes the KL to the uniform sphere a constant."""
+
+    kind: Literal["von_mises_fisher"] = "von_mises_fisher"
+    concentration: Annotated[float, Field(gt=0, le=10_000)] = 80.0  # where it is learned, the least
+    learned_concentration: bool = False  # one for each example
+    priors: ClassVar = (UniformSpherePriorConfig,)
+    least_size: ClassVar = 2  # of fewer dimensions there is no sphere
+
+    def build(self, num_features: int, latent_size: int) -> "VonMisesFisherHead":
+        """The head from features of this size."""
+        return VonMisesFisherHead(num_features, latent_size, self.concentration, learned=self.learned_concentration)
+
+
+class VonMisesFisherHead(nn.Module):
+    r"""\(\mu = Wh + b\) brought to unit length, and κ fixed, or \(\kappa_0 + \operatorname{softplus}(w^\top h + c)\).
+
+    With the floor κ₀ a learned κ leaves at least the KL of κ₀. References: Xu & Durrett 2018, "Spherical Latent Spaces
+    for Stable Variational Autoencoders" (fixed); Davidson et al. 2018, "Hyperspherical Variational Auto-Encoders"
+    (learned, with a floor of 1).
+    """
+
+    def __init__(self, num_features: int, latent_size: int, concentration: float, *, learned: bool) -> None:
+        super().__init__()
+        self.least_concentration = concentration
+        self.mean = nn.Linear(num_features, latent_size)
+        self.concentration = nn.Linear(num_features, 1) if learned else None
+
+    def forward(self, features: Float[Tensor, "B H"]) -> VonMisesFisher:
+        """Return q with batch shape B and event shape Z."""
+        loc = F.normalize(at_least_float32(self.mean(features)), dim=-1)
+        least = torch.full_like(loc[:, 0], self.least_concentration)
+        if self.concentration is None:
+            return VonMisesFisher(loc, least)
+        return VonMisesFisher(loc, least + F.softplus(at_least_float32(self.concentration(features))[:, 0]))
+
+    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
+        """The point nearest to z that a draw of q can be: z brought to unit length."""
+        return F.normalize(z, dim=-1)
+
+
+Head = NormalHead | BatchNormHead | DeltaHead | VonMisesFisherHead
+PosteriorConfig = Annotated[
+    BatchNormHeadConfig | DeltaHeadConfig | NormalHeadConfig | VonMisesFisherHeadConfig, Field(discriminator="kind")
+]
+
+
+def prior_for(posterior: PosteriorConfig, prior: PriorConfig | None, latent_size: int) -> PriorConfig:
+    """The prior itself, or where it is None the posterior's default.
+
+    Raises ValueError for a pair that cannot be, and for fewer latent dimensions than the posterior needs.
+    """
+    if latent_size < posterior.least_size:
+        raise ValueError(f"posterior {posterior.kind} needs latent_size {posterior.least_size} or more")
+    if prior is None:
+        default: PriorConfig = posterior.priors[0]()
+        return default
+    known = [each.kind for each in posterior.priors]
+    if prior.kind not in known:
+        raise ValueError(f"posterior {posterior.kind} goes with prior {' or '.join(known)}, not with {prior.kind}")
+    return prior
