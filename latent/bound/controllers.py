@@ -35,7 +35,7 @@ class MinimumRate:
     kind: Literal["mdr"] = "mdr"
     target: PositiveFloat  # C, in nats per example
     start: NonNegativeFloat = 1.01  # u at the first step: a little above 1, so that the KL is first rewarded
-    rate: PositiveFloat = 0.01  # step size of u, per nat
+    rate: PositiveFloat = 1e-3  # step size of u, per nat
 
     def __call__(self, kl: Float[Tensor, ""], feedback: Feedback) -> tuple[Float[Tensor, ""], Feedback]:
         """Return the factor for a batch of mean KL `kl`, in nats and without gradient, and the next feedback."""
