@@ -26,8 +26,10 @@ class MinimumRate:
 
     \[ \min_{\theta, \phi} \max_{u \ge 0} \; \mathbb{E}_q[-\log p(x|z)] + \mathrm{KL} + u (C - \mathrm{KL}) \]
 
-    The model sees the KL with the factor 1 − u, and u climbs its own gradient: u ← max(0, u + rate · (C − KL)), the KL
-    being the mean of the batch. Where the bound keeps its KL above C by itself, u falls to 0: the plain bound.
+    The model sees the KL with the factor 1 − u, and u climbs its own gradient g = C − KL, the KL being the mean of the
+    batch, by RMSprop as in the authors' code: v ← 0.99 v + 0.01 g², u ← max(0, u + rate · g / √v). So u moves by about
+    `rate` a step however far the KL is from C: it comes down as slowly as a weight is annealed. Where the bound keeps
+    its KL above C by itself, u falls to 0: the plain bound.
 
     Reference: Pelsmaeker & Aziz 2020, "Effective Estimation of Deep Generative Language Models".
     """
@@ -35,12 +37,15 @@ class MinimumRate:
     kind: Literal["mdr"] = "mdr"
     target: PositiveFloat  # C, in nats per example
     start: NonNegativeFloat = 1.01  # u at the first step: a little above 1, so that the KL is first rewarded
-    rate: PositiveFloat = 1e-3  # step size of u, per nat
+    rate: PositiveFloat = 1e-3
 
     def __call__(self, kl: Float[Tensor, ""], feedback: Feedback) -> tuple[Float[Tensor, ""], Feedback]:
         """Return the factor for a batch of mean KL `kl`, in nats and without gradient, and the next feedback."""
         multiplier = _recalled(feedback, "multiplier", self.start, kl)
-        return 1.0 - multiplier, {"multiplier": (multiplier + self.rate * (self.target - kl)).clamp(min=0.0)}
+        gradient = self.target - kl
+        square = 0.99 * _recalled(feedback, "multiplier_square", 0.0, kl) + 0.01 * gradient.square()
+        moved = multiplier + self.rate * gradient / (square.sqrt() + 1e-8)  # the last keeps 0 / 0 at 0
+        return 1.0 - multiplier, {"multiplier": moved.clamp(min=0.0), "multiplier_square": square}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """`kind: elbo`: the bound with a KL weight, free bits, a controller of the weight and a penalty on q_agg."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -44,6 +45,11 @@ class ElboObjective:
     mmd: Mmd | None = None
     num_samples: PositiveInt = 1  # draws of z for each example
     path_gradient: ClassVar[bool] = False
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """What changes with the step, by its key."""
+        return {"kl_weight": self.kl_weight}
 
     def __call__(self, terms: ElboTerms, step: int, feedback: Feedback = NO_FEEDBACK) -> Loss:
         """Return the loss of a batch at a step.

@@ -1,5 +1,6 @@
 """`kind: iwae`: the importance-weighted bound, and its doubly reparameterised gradient."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, bound_figures
-from latent.bound.schedules import Constant, Schedule
+from latent.bound.schedules import Schedule
 from latent.bound.terms import ElboTerms
 
 
@@ -34,9 +35,9 @@ class IwaeObjective:
         return self.gradient == "dreg"
 
     @property
-    def kl_weight(self) -> Schedule:
-        """The bound has the prior in its weights, in full at every step."""
-        return Constant()
+    def schedules(self) -> Mapping[str, Schedule]:
+        """None: the bound has the prior in its weights, in full at every step."""
+        return {}
 
     def __call__(self, terms: ElboTerms, step: int, feedback: Feedback = NO_FEEDBACK) -> Loss:
         """Return the loss of a batch."""

@@ -1,5 +1,6 @@
 """`kind: target_rate`: the KL is pulled to a target from both sides."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -29,6 +30,11 @@ class TargetRateObjective:
     kl_weight: Schedule = field(default_factory=Constant)
     num_samples: PositiveInt = 1  # draws of z for each example
     path_gradient: ClassVar[bool] = False
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """What changes with the step, by its key."""
+        return {"kl_weight": self.kl_weight, "target": self.target}
 
     def __call__(self, terms: ElboTerms, step: int, feedback: Feedback = NO_FEEDBACK) -> Loss:
         """Return the loss of a batch at a step."""

@@ -157,8 +157,8 @@ def test_the_objective_s_feedback_moves_with_the_outer_step_alone() -> None:
     state = fresh()
     objective = ElboObjective(controller=MinimumRate(target=100.0, start=0.5, rate=0.001))
     row = AggressiveUpdate(max_inner_steps=5)(state, Order(), objective)
-    expected = 0.5 + 0.001 * (100.0 - float(row["kl"]))  # one move, from the KL of the outer step
-    assert float(state.feedback["multiplier"]) == pytest.approx(expected)
+    outer = 0.01 * (100.0 - float(row["kl"])) ** 2  # one move, from the KL of the outer step
+    assert float(state.feedback["multiplier_square"]) == pytest.approx(outer)
 
 
 def test_what_was_frozen_already_stays_so() -> None:

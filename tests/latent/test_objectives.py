@@ -1,5 +1,6 @@
 """Objectives and their parts by hand-computed value and by gradient: free bits, target rate, controllers, MMD."""
 
+import itertools
 from typing import get_args
 
 import pytest
@@ -12,6 +13,7 @@ from latent.bound import (
     Controller,
     ElboObjective,
     ElboTerms,
+    Feedback,
     IwaeObjective,
     Linear,
     MinimumRate,
@@ -105,6 +107,15 @@ def test_the_target_rate_pulls_the_mean_kl_from_both_sides() -> None:
         assert float(loss.logged["elbo"]) == pytest.approx(-4.0 - 1.1)
 
 
+def test_an_objective_names_its_schedules_by_their_keys() -> None:
+    """So that a run can say of each that it will not end."""
+    target, weight = Linear(end=2.0, steps=4), Constant(value=3.0)
+    rate = TargetRateObjective(target=target, kl_weight=weight)
+    assert rate.schedules == {"target": target, "kl_weight": weight}
+    assert ElboObjective(kl_weight=weight).schedules == {"kl_weight": weight}
+    assert IwaeObjective(num_samples=2).schedules == {}
+
+
 def test_a_target_of_zero_is_the_weighted_bound() -> None:
     model = LinearGaussian(orthogonal=False, slack=1.3)
     terms = model(model.draw(9), 2)
@@ -122,22 +133,30 @@ def followed(controller: Controller, kls: list[float]) -> list[float]:
 
 
 def test_the_multiplier_climbs_below_the_target_and_falls_to_zero_above() -> None:
-    controller = MinimumRate(target=5.0, start=0.9, rate=0.1)
-    assert followed(controller, [3.0, 3.0, 7.0, 7.0]) == pytest.approx([1 - 0.9, 1 - 1.1, 1 - 1.3, 1 - 1.1])
-    assert followed(controller, [25.0, 25.0, 4.0, 4.0]) == pytest.approx([1 - 0.9, 1.0, 1.0, 1 - 0.1])
+    controller = MinimumRate(target=5.0, start=0.9, rate=0.01)
+    below, above = followed(controller, [3.0] * 20), followed(controller, [25.0] * 200)
+    assert below[0] == above[0] == pytest.approx(1 - 0.9)
+    assert all(later < earlier for earlier, later in itertools.pairwise(below))
+    assert above[-1] == 1.0
+    assert all(later >= earlier for earlier, later in itertools.pairwise(above))
     assert followed(controller, [5.0, 5.0]) == pytest.approx([0.1, 0.1])
 
 
-def test_the_multiplier_climbs_the_gradient_of_the_lagrangian() -> None:
-    """d/du of rec + KL + u (C − KL), and the loss the model sees has the Lagrangian's own gradient by the KL."""
-    per_dimension = torch.tensor(KLS, dtype=torch.float64, requires_grad=True)
+def test_the_multiplier_climbs_the_lagrangian_as_rmsprop_does() -> None:
+    """Max over u of rec + KL + u (C − KL); the loss that the model sees has the Lagrangian's own gradient by the KL."""
     multiplier = torch.tensor(0.25, dtype=torch.float64, requires_grad=True)
-    mean = per_dimension.sum(-1).mean()
-    by_kl, by_multiplier = torch.autograd.grad(mean + multiplier * (3.0 - mean), [per_dimension, multiplier])
-    objective = ElboObjective(controller=MinimumRate(target=3.0, rate=0.5))
-    loss = objective(terms_with_kl(per_dimension), 0, {"multiplier": 0.25})
-    torch.testing.assert_close(torch.autograd.grad(loss.value, per_dimension)[0], by_kl)
-    torch.testing.assert_close(loss.feedback["multiplier"], 0.25 + 0.5 * by_multiplier)
+    optimizer = torch.optim.RMSprop([multiplier], lr=0.02, maximize=True)
+    objective = ElboObjective(controller=MinimumRate(target=3.0, start=0.25, rate=0.02))
+    feedback: Feedback = {}
+    for scale in (1.0, 2.0, 3.0, 0.5, 0.1):
+        per_dimension = (scale * torch.tensor(KLS, dtype=torch.float64)).requires_grad_()
+        mean = per_dimension.sum(-1).mean()
+        by_kl, multiplier.grad = torch.autograd.grad(mean + multiplier * (3.0 - mean), [per_dimension, multiplier])
+        loss = objective(terms_with_kl(per_dimension), 0, feedback)
+        torch.testing.assert_close(torch.autograd.grad(loss.value, per_dimension)[0], by_kl)
+        feedback = loss.feedback
+        optimizer.step()
+        torch.testing.assert_close(feedback["multiplier"], multiplier.detach())
 
 
 def test_a_multiplier_of_zero_is_the_plain_bound() -> None:
