@@ -136,7 +136,7 @@ class Vade(LatentModel[ImageBatch]):
         z, log_posterior = rsample_and_log_prob(q, num_samples, path_gradient=path_gradient)
         p = self.prior(batch)
         kl = Kl(mixture_kl_bound(q, p, z), None, closed_form=True)
-        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prob(p, z), log_posterior, kl)
+        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prob(p, z), log_posterior, kl, p)
 
     def cluster_log_probs(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B K"]:
         """ln p(c|z) of each cluster."""

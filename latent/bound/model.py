@@ -68,7 +68,16 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         p = self.prior(batch)
         log_prior = log_prob(p, z)
         kl = kl_divergence(q, p, log_posterior - log_prior)
-        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl)
+        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl, p)
+
+    def encoder_parameters(self, batch: BatchT) -> list[nn.Parameter]:
+        """φ: the parameters that a draw of q(z|x) depends on, found by its gradient, so that no model has to list them.
+
+        What is left is the generative model's, a learned prior's parameters among them.
+        """
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(self.posterior(batch).rsample().sum(), parameters, allow_unused=True)
+        return [parameter for parameter, each in zip(parameters, gradients, strict=True) if each is not None]
 
     def validation_figures(self, q: Distribution) -> dict[str, float]:
         """What this model alone has to say of the N posteriors of a validation, beside the bound: logged with it."""

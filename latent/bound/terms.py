@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution
 
 from latent.distributions import Kl
 
@@ -27,6 +28,7 @@ class ElboTerms:
     kl_per_dimension: Float[Tensor, "B Z"] | None
     kl_is_closed_form: bool
     z: Float[Tensor, "S B Z"]
+    prior: Distribution | None = None  # batch shape B; None where no prior can be drawn from without the posterior
 
     @classmethod
     def of(
@@ -36,9 +38,10 @@ class ElboTerms:
         log_prior: Float[Tensor, "S B"],
         log_posterior: Float[Tensor, "S B"],
         kl: Kl,
+        prior: Distribution | None = None,
     ) -> "ElboTerms":
         """Put the parts together."""
-        return cls(log_likelihood, log_prior, log_posterior, kl.total, kl.per_dimension, kl.closed_form, z)
+        return cls(log_likelihood, log_prior, log_posterior, kl.total, kl.per_dimension, kl.closed_form, z, prior)
 
     @property
     def log_weight(self) -> Float[Tensor, "S B"]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Checkpoint:
     step: int
     figures: dict[str, float]
     scaler: dict[str, Any] | None  # of float16's gradients
+    feedback: dict[str, float] = field(default_factory=dict)  # of the objective and the update
 
 
 def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) -> Path:
@@ -46,6 +47,7 @@ def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) 
         files = {name: checksum(temporary / name) for name in (MODEL, OPTIMIZER)}
         scaler = state.accelerator.scaler
         described: dict[str, Any] = {"step": state.step, "figures": figures, "files": files}
+        described["feedback"] = {name: float(value) for name, value in state.feedback.items()}
         described["scaler"] = None if scaler is None else scaler.state_dict()
         (temporary / STATE).write_text(json.dumps({**described, "checksum": _digest(described)}, indent=1) + "\n")
     return path
@@ -91,10 +93,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
         figures = {str(key): float(value) for key, value in described["figures"].items()}
+        feedback = {str(key): float(value) for key, value in described.get("feedback", {}).items()}
         step = int(described["step"])
         if step < 0:
             raise CheckpointError(f"{path / STATE}: damaged (step {step})")
-        return Checkpoint(path, step, figures, described.get("scaler"))
+        return Checkpoint(path, step, figures, described.get("scaler"), feedback)
     except OSError as error:
         raise CheckpointError(f"{path}: damaged ({error.strerror}: {Path(error.filename or path).name})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -118,7 +121,7 @@ def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:
 
 
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
-    """Load weights, moments and step, so that training goes on as if it had never stopped."""
+    """Load weights, moments, feedback and step, so that training goes on as if it had never stopped."""
     load_model(checkpoint, state.accelerator.unwrap_model(state.model))
     try:
         entries: dict[int, dict[str, torch.Tensor]] = {}
@@ -131,6 +134,7 @@ def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
         raise CheckpointError(f"{checkpoint.path / OPTIMIZER}: does not fit the optimizer ({error})") from error
     if state.accelerator.scaler is not None and checkpoint.scaler is not None:
         state.accelerator.scaler.load_state_dict(checkpoint.scaler)
+    state.feedback = dict(checkpoint.feedback)
     state.step = checkpoint.step
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from latent.bound import Batch, Objective
+from latent.bound import Batch, Loss, Objective
 from latent.training.state import TrainState
 
 Metrics = Mapping[str, Tensor | float]
@@ -37,6 +37,20 @@ def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: floa
     return norm
 
 
+def evaluate(state: TrainState, batch: Batch, objective: Objective) -> Loss:
+    """The objective on a batch, with the feedback of the step before; the state is left as it is."""
+    terms = state.model(batch, objective.num_samples, path_gradient=objective.path_gradient)
+    return objective(terms, state.step, state.feedback)
+
+
+def step_on(state: TrainState, batch: Batch, objective: Objective, max_gradient_norm: float) -> Metrics:
+    """One step on a batch, of the parameters that want a gradient; the objective's feedback goes into the state."""
+    loss = evaluate(state, batch, objective)
+    norm = descend(state, loss.value * batch.weight, max_gradient_norm)
+    state.feedback |= loss.feedback
+    return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}
+
+
 @dataclass(frozen=True, kw_only=True)
 class JointUpdate:
     """Step encoder and decoder together on one batch."""
@@ -47,7 +61,7 @@ class JointUpdate:
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step; return the batch's figures, still on the device, and its weight among the batches."""
         batch = batches[state.step].to(state.accelerator.device)
-        terms = state.model(batch, objective.num_samples, path_gradient=objective.path_gradient)
-        loss = objective(terms, state.step)
-        norm = descend(state, loss.value * batch.weight, self.max_gradient_norm)
-        return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}
+        return step_on(state, batch, objective, self.max_gradient_norm)
+
+    def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
+        """Nothing hangs on a validation."""

@@ -77,6 +77,7 @@ def train(
             found = validate(state, data.validation) | {"kl_weight": figures["kl_weight"]}
             if not all(map(math.isfinite, found.values())):
                 raise_non_finite(run, state.step, "a figure of the validation")
+            update.after_validation(state, found)
             run.log({"step": state.step, "split": "valid", **found})
             reporter.advance(state.step, {**figures, "rate": rate, "active_units": found["active_units"]})
             run.save(state, found, config.keep_checkpoints)

@@ -1,6 +1,6 @@
 """`kind: pretrained`: a first stage that prepares a model by itself, then the plain update."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -48,6 +48,9 @@ class PretrainedUpdate:
         if state.step == self.steps:
             self._initialise(state, batches)
         return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, objective)
+
+    def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
+        """Nothing hangs on a validation: the stage is a function of the step."""
 
     def _pretrain(self, state: TrainState, batches: Batches) -> Metrics:
         batch = batches[state.step].to(state.accelerator.device)

@@ -129,7 +129,7 @@ def _description(
     """What is being trained, on what, what was left out of the corpus, and which schedules will not end."""
     num_weights = sum(weight.numel() for weight in state.model.parameters())
     schedules = {
-        "objective.kl_weight": recipe.objective.kl_weight,
+        **{f"objective.{name}": schedule for name, schedule in recipe.objective.schedules.items()},
         "train.learning_rate_schedule": recipe.train.learning_rate_schedule,
     }
     ends = {name: (schedule(num_steps - 1), schedule(10**9)) for name, schedule in schedules.items()}

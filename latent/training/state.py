@@ -1,9 +1,10 @@
 """What a training carries from step to step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
@@ -11,9 +12,14 @@ from latent.bound import LatentModel
 
 @dataclass
 class TrainState:
-    """Model, optimizer and the number of steps done; the accelerator knows the device and the precision."""
+    """Model, optimizer and the number of steps done; the accelerator knows the device and the precision.
+
+    `feedback` is what an objective or an update carries from step to step, by name: nothing at the first step. It is
+    stored with every checkpoint. An objective's stays on the device, so that no step waits for it.
+    """
 
     model: LatentModel[Any]
     optimizer: Optimizer
     accelerator: Accelerator
     step: int = 0
+    feedback: dict[str, Tensor | float] = field(default_factory=dict)

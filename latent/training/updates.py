@@ -4,9 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from latent.training.aggressive import AggressiveUpdate
 from latent.training.joint import Batches, JointUpdate, Metrics
 from latent.training.pretraining import PretrainedUpdate
 
-Update = Annotated[JointUpdate | PretrainedUpdate, Field(discriminator="kind")]
+Update = Annotated[JointUpdate | PretrainedUpdate | AggressiveUpdate, Field(discriminator="kind")]
 
-__all__ = ["Batches", "JointUpdate", "Metrics", "PretrainedUpdate", "Update"]
+__all__ = ["AggressiveUpdate", "Batches", "JointUpdate", "Metrics", "PretrainedUpdate", "Update"]

@@ -77,6 +77,18 @@ def test_gradient_reaches_every_parameter(config: LstmVaeConfig, tokenizer: Toke
 
 
 @pytest.mark.parametrize("config", CASES)
+def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(
+    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    model = built(config, tokenizer)
+    found = {id(parameter) for parameter in model.encoder_parameters(batch)}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in found) is not name.startswith("decoder."), name
+    terms = model(batch, 2)
+    assert terms.prior.sample((2,)).shape == terms.z.shape
+
+
+@pytest.mark.parametrize("config", CASES)
 def test_evaluation_is_deterministic_and_training_is_not(
     config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
 ) -> None:

@@ -90,6 +90,18 @@ def test_gradient_reaches_every_parameter(config: Any, objective: ElboObjective 
 
 
 @EVERY_MODEL
+def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(config: Any) -> None:
+    model, batch = built(config), images(config)
+    found = {id(parameter) for parameter in model.encoder_parameters(batch)}
+    for name, parameter in model.named_parameters():
+        is_generative = any(part in name for part in ("decoder", "likelihood", "prior", "mixture"))
+        assert (id(parameter) in found) is not is_generative, name
+    terms = model(batch, 2)
+    assert terms.prior.sample((2,)).shape == terms.z.shape
+    assert not terms.prior.sample((2,)).requires_grad
+
+
+@EVERY_MODEL
 def test_evaluation_is_deterministic(config: Any) -> None:
     model, batch = built(config).eval(), images(config)
     first = log_likelihood_at_the_mean(model, batch)

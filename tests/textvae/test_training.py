@@ -118,7 +118,8 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(corpus: Path, tmp
 def damage(path: Path, how: str) -> None:
     if how == "flipped byte":
         data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
+        # the last digit of a float in the middle of the state file may change nothing
+        data[data.index(b"figures") if path.name == STATE else len(data) // 2] ^= 1
         path.write_bytes(bytes(data))
     elif how == "cut short":
         path.write_bytes(path.read_bytes()[:50])
