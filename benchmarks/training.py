@@ -8,6 +8,7 @@ padding, but for the row "every position counted", which is the reference's rate
 
 import argparse
 import time
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,7 +28,9 @@ DROPOUT = 0.3
 
 
 @cache
-def reference_setup(data: Path, sizes: tuple[int, int, int]):  # type: ignore[no-untyped-def]
+def reference_setup(
+    data: Path, sizes: tuple[int, int, int]
+) -> tuple[ReferenceVae, torch.optim.Optimizer, Iterator[tuple[torch.Tensor, torch.Tensor]]]:
     """Model, optimizer and batches."""
     splits = corpus(data)
     embedding, hidden, latent = sizes
