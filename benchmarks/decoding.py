@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.importance import chosen, reference_model, trained_run
+from benchmarks.reference import reference_greedy
 from benchmarks.sides import in_turn, median, table
 from latent.machine.memory import keep_freed_memory
 from textvae.decoding import Greedy
@@ -24,8 +25,6 @@ from textvae.session import Trained
 
 def plain(run: Path, limit: int, seed: int) -> dict[str, Any]:
     """Greedy, one sentence after the other."""
-    from benchmarks.reference import reference_greedy
-
     trained, model = trained_run(run), reference_model(run)
     z = means(trained, run, limit, seed)
     start = time.perf_counter()

@@ -69,9 +69,8 @@ class WordOutput(nn.Module):
     def logits(self, states: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
         """log p(word | state) but for a constant, for all ids, −inf for `<pad>` and `<s>`; for decoding."""
         logits = states.new_empty((len(states), CACHE_LINE + len(self.bias)))
-        torch.addmm(
-            self.bias, states, self.weight.t(), out=logits[:, CACHE_LINE:]
-        )  # aligned: half as long again if not
+        # the product is written to an aligned place: elsewhere it takes half as long again
+        torch.addmm(self.bias, states, self.weight.t(), out=logits[:, CACHE_LINE:])
         logits[:, CACHE_LINE - EOS : CACHE_LINE] = -torch.inf
         return logits[:, CACHE_LINE - EOS :]
 

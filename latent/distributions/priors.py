@@ -24,22 +24,9 @@ class StandardNormalPriorConfig:
 
     kind: Literal["standard_normal"] = "standard_normal"
 
-    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> "StandardNormalPrior":
+    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> "FixedPrior":
         """The prior of a z of this size."""
-        return StandardNormalPrior(latent_size)
-
-
-class StandardNormalPrior(nn.Module):
-    """N(0, I). It has no weights, and nothing of it is stored."""
-
-    def __init__(self, latent_size: int) -> None:
-        super().__init__()
-        self.origin: Tensor
-        self.register_buffer("origin", torch.zeros(latent_size), persistent=False)
-
-    def forward(self, batch_size: int) -> Distribution:
-        """N(0, I) with batch shape `batch_size`."""
-        return standard_normal(batch_size, len(self.origin), self.origin)
+        return FixedPrior(standard_normal, latent_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +35,23 @@ class UniformSpherePriorConfig:
 
     kind: Literal["uniform_sphere"] = "uniform_sphere"
 
-    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> "UniformSpherePrior":
+    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> "FixedPrior":
         """The prior of a z of this size."""
-        return UniformSpherePrior(latent_size)
+        return FixedPrior(UniformSphere, latent_size)
 
 
-class UniformSpherePrior(nn.Module):
-    """Uniform on the unit sphere. It has no weights, and nothing of it is stored."""
+class FixedPrior(nn.Module):
+    """A distribution without weights, made of batch size, latent size and a tensor; nothing of it is stored."""
 
-    def __init__(self, latent_size: int) -> None:
+    def __init__(self, family: Callable[[int, int, Tensor], Distribution], latent_size: int) -> None:
         super().__init__()
+        self.family = family
         self.origin: Tensor
         self.register_buffer("origin", torch.zeros(latent_size), persistent=False)
 
-    def forward(self, batch_size: int) -> UniformSphere:
-        """The uniform distribution with batch shape `batch_size`."""
-        return UniformSphere(batch_size, len(self.origin), self.origin)
+    def forward(self, batch_size: int) -> Distribution:
+        """The distribution with batch shape `batch_size`."""
+        return self.family(batch_size, len(self.origin), self.origin)
 
 
 @dataclass(frozen=True, kw_only=True)
