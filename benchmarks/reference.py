@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corpora import BOS, EOS, PAD, Sentences
-from textvae.models import LstmVae
+from textvae.models import SentenceVae
 
 BATCH = 32
 IMPORTANCE_CHUNK = 100  # He et al. 2019, `calc_iwnll`
@@ -71,7 +71,7 @@ class ReferenceVae(nn.Module):
         return (self.reconstruction(tokens, z) + kl).mean()
 
 
-def reference_of(model: LstmVae) -> ReferenceVae:
+def reference_of(model: SentenceVae) -> ReferenceVae:
     """The reference with the weights of one of our models."""
     ours, embedding = model.state_dict(), model.decoder.embedding
     hidden_size, is_bidirectional = model.decoder.initial_cell.out_features, len(model.encoder.directions) == 2

@@ -2,7 +2,7 @@
 
 from latent.distributions.divergences import Kl, kl_divergence
 from latent.distributions.families import concatenate, detach, device_of, factors, log_prob, pairwise_log_prob, take
-from latent.distributions.heads import NormalHead, at_least_float32, diagonal_normal, standard_normal
+from latent.distributions.heads import Head, NormalHead, at_least_float32, diagonal_normal, standard_normal
 from latent.distributions.hierarchy import Hierarchy
 from latent.distributions.mixtures import NormalMixture, NormalMixturePrior, mixture_kl_bound
 from latent.distributions.posteriors import NormalHeadConfig, PosteriorConfig, prior_for
@@ -11,6 +11,7 @@ from latent.distributions.sampling import rsample_and_log_prob
 from latent.distributions.von_mises_fisher import UniformSphere, VonMisesFisher
 
 __all__ = [
+    "Head",
     "Hierarchy",
     "Kl",
     "NormalHead",

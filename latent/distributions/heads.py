@@ -1,5 +1,7 @@
 """Modules and functions that return distributions."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -26,7 +28,19 @@ def standard_normal(batch_size: int, latent_size: int, like: Tensor) -> Distribu
     return diagonal_normal(zeros, torch.ones_like(zeros))
 
 
-class NormalHead(nn.Module):
+class Head(nn.Module, ABC):
+    """From features to q(z|x)."""
+
+    @abstractmethod
+    def forward(self, features: Float[Tensor, "B H"]) -> Distribution:
+        """Return q with batch shape B and event shape Z."""
+
+    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
+        """The point nearest to z that a draw of q can be: z itself, unless a head says otherwise."""
+        return z
+
+
+class NormalHead(Head):
     r"""Linear maps from features to a diagonal normal: \(\mu = W_\mu h + b_\mu,\; \ln\sigma^2 = W_s h + b_s\).
 
     Reference: Kingma & Welling 2014, "Auto-Encoding Variational Bayes", appendix C.2.
@@ -41,7 +55,3 @@ class NormalHead(nn.Module):
         """Return q with batch shape B and event shape Z."""
         log_variance = at_least_float32(self.log_variance(features))
         return diagonal_normal(at_least_float32(self.mean(features)), (0.5 * log_variance).exp())
-
-    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
-        """The point nearest to z that a draw of q can be: z itself."""
-        return z

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latent.distributions.heads import NormalHead, at_least_float32, diagonal_normal
+from latent.distributions.heads import Head, NormalHead, at_least_float32, diagonal_normal
 from latent.distributions.priors import (
     MixturePriorConfig,
     PriorConfig,
@@ -57,7 +57,7 @@ class BatchNormHeadConfig:
         return BatchNormHead(num_features, latent_size, self.gamma)
 
 
-class BatchNormHead(nn.Module):
+class BatchNormHead(Head):
     r"""A diagonal normal with means \(\hat\mu_j = \gamma (\mu_j - m_j) / \sqrt{s_j^2 + 10^{-8}} + b_j\), b learned.
 
     In training m and s² are the mean and variance of μ over the batch, so that wherever s² is far above 10⁻⁸
@@ -95,10 +95,6 @@ class BatchNormHead(nn.Module):
         normalised = (means - mean) * (variance + VARIANCE_EPSILON).rsqrt()
         return diagonal_normal(self.gamma * normalised + self.shift, (0.5 * log_variance).exp())
 
-    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
-        """The point nearest to z that a draw of q can be: z itself."""
-        return z
-
     def _remember(self, size: int, mean: Float[Tensor, " Z"], variance: Float[Tensor, " Z"]) -> None:
         """Mean and variance of two groups together: the examples so far, which fade, and the batch."""
         new_size = (1 - MOMENTUM) * self.running_size + MOMENTUM * size
@@ -123,7 +119,7 @@ class DeltaHeadConfig:
         return DeltaHead(num_features, latent_size, self.least_kl)
 
 
-class DeltaHead(nn.Module):
+class DeltaHead(Head):
     r"""A diagonal normal with \(\mathrm{KL}_j \ge \delta\) by construction, from raw means m and raw scales s:
 
     \[ \sigma = \sigma_- + (\sigma_+ - \sigma_-) \operatorname{sigmoid}(s), \quad
@@ -150,10 +146,6 @@ class DeltaHead(nn.Module):
         square = 2 * self.least_kl + 1 + 2 * scale.log() - scale.square()
         least = (square.clamp(min=0.0) + LEAST_SQUARE).sqrt()
         return diagonal_normal(raw_mean + torch.where(raw_mean < 0, -least, least), scale)
-
-    def nearest(self, z: Float[Tensor, "*N Z"]) -> Float[Tensor, "*N Z"]:
-        """The point nearest to z that a draw of q can be: z itself."""
-        return z
 
 
 def scales_of_kl(nats: float) -> tuple[float, float]:
@@ -187,7 +179,7 @@ class VonMisesFisherHeadConfig:
         return VonMisesFisherHead(num_features, latent_size, self.concentration, learned=self.learned_concentration)
 
 
-class VonMisesFisherHead(nn.Module):
+class VonMisesFisherHead(Head):
     r"""\(\mu = Wh + b\) brought to unit length, and κ fixed, or \(\kappa_0 + \operatorname{softplus}(w^\top h + c)\).
 
     With the floor κ₀ a learned κ leaves at least the KL of κ₀. References: Xu & Durrett 2018, "Spherical Latent Spaces
@@ -214,7 +206,6 @@ class VonMisesFisherHead(nn.Module):
         return F.normalize(z, dim=-1)
 
 
-Head = NormalHead | BatchNormHead | DeltaHead | VonMisesFisherHead
 PosteriorConfig = Annotated[
     BatchNormHeadConfig | DeltaHeadConfig | NormalHeadConfig | VonMisesFisherHeadConfig, Field(discriminator="kind")
 ]

@@ -15,7 +15,7 @@ from latent.measures import importance_weighted
 from latent.training import build_state, seed_everything
 from latent.training.loop import validate
 from latent.training.seeding import Stream
-from textvae.models.lstm import LstmVae, LstmVaeConfig
+from textvae.models import LstmVaeConfig, SentenceVae
 from textvae.side import TEXT
 
 # torch says so whenever oneDNN's settings are touched, on processors without Intel's GPUs
@@ -28,7 +28,7 @@ SCORED, POSITIONS = sum(LENGTHS) - B, B * (LENGTHS[0] - 1)
 
 
 @pytest.fixture
-def model() -> LstmVae:
+def model() -> SentenceVae:
     torch.manual_seed(0)
     config = LstmVaeConfig(latent_size=Z, embedding_size=E, hidden_size=H, bidirectional=True)
     return config.build(NUM_IDS)
@@ -59,17 +59,17 @@ def decoder_flops() -> int:
     return 2 * (B * Z * H + POSITIONS * 4 * H * (E + Z + H) + SCORED * H * V)
 
 
-def test_the_output_layer_scores_no_padding_and_nothing_is_computed_twice(model: LstmVae, batch: TextBatch) -> None:
+def test_the_output_layer_scores_no_padding_and_nothing_is_computed_twice(model: SentenceVae, batch: TextBatch) -> None:
     assert counted(lambda: model(batch)) == encoder_flops() + decoder_flops()
 
 
-def test_the_backward_pass_costs_two_forward_passes(model: LstmVae, batch: TextBatch) -> None:
+def test_the_backward_pass_costs_two_forward_passes(model: SentenceVae, batch: TextBatch) -> None:
     step = counted(lambda: model(batch).elbo.sum().backward())
     forward = encoder_flops() + decoder_flops()
     assert 2.9 * forward < step <= 3 * forward
 
 
-def test_importance_weighting_encodes_once_whatever_the_number_of_draws(model: LstmVae, batch: TextBatch) -> None:
+def test_importance_weighting_encodes_once_whatever_the_number_of_draws(model: SentenceVae, batch: TextBatch) -> None:
     device = torch.device("cpu")
     cost = counted(lambda: importance_weighted(model, [batch], device, 12, rows_at_once=5 * B))
     assert cost == encoder_flops() + 12 * decoder_flops()
@@ -101,7 +101,7 @@ def test_a_step_with_fifty_thousand_words_stays_under_two_gigabytes() -> None:
 
 @pytest.mark.parametrize("with_gradient", [True, False])
 def test_logits_in_pieces_are_those_in_one(
-    model: LstmVae, batch: TextBatch, monkeypatch: pytest.MonkeyPatch, with_gradient: bool
+    model: SentenceVae, batch: TextBatch, monkeypatch: pytest.MonkeyPatch, with_gradient: bool
 ) -> None:
     def outcome() -> list[torch.Tensor]:
         torch.manual_seed(1)

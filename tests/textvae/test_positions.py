@@ -9,7 +9,7 @@ from tiny import start_run, tiny_recipe, write_corpus
 
 from corpora import PAD, Sentences, TextBatch, Tokenizer, evaluation_batches
 from latent.measures import encode_split, mean_estimate, shuffled_gain
-from textvae.models import LstmVae, LstmVaeConfig
+from textvae.models import LstmVaeConfig, SentenceVae
 from textvae.positions import gain_by_position, summarise_gains
 from textvae.session import open_trained
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def model(tokenizer: Tokenizer) -> LstmVae:
+def model(tokenizer: Tokenizer) -> SentenceVae:
     torch.manual_seed(0)
     found = LstmVaeConfig(latent_size=4, embedding_size=8, hidden_size=8).build(len(tokenizer)).double()
     with torch.no_grad():
@@ -32,7 +32,7 @@ def batches(split: Sentences) -> list[TextBatch]:
     return found
 
 
-def test_token_scores_are_the_steps_and_sum_to_the_likelihood(model: LstmVae, split: Sentences) -> None:
+def test_token_scores_are_the_steps_and_sum_to_the_likelihood(model: SentenceVae, split: Sentences) -> None:
     model.eval()
     batch = split.batch(torch.arange(7).numpy())
     z = torch.randn(3, 7, 4, dtype=torch.float64)
@@ -51,12 +51,12 @@ def test_token_scores_are_the_steps_and_sum_to_the_likelihood(model: LstmVae, sp
     assert (found[:, batch.targets != PAD] < 0).all()
 
 
-def test_token_scores_of_no_sentence(model: LstmVae, split: Sentences) -> None:
+def test_token_scores_of_no_sentence(model: SentenceVae, split: Sentences) -> None:
     nothing = split.batch(torch.arange(0).numpy())
     assert model.token_log_likelihood(torch.zeros(2, 0, 4, dtype=torch.float64), nothing).shape == (2, 0, 1)
 
 
-def test_the_positions_sum_to_the_shuffled_gain(model: LstmVae, split: Sentences) -> None:
+def test_the_positions_sum_to_the_shuffled_gain(model: SentenceVae, split: Sentences) -> None:
     terms = encode_split(model, batches(split), CPU)
     found = gain_by_position(model, batches(split), terms, CPU, seed=3)
     whole = shuffled_gain(model, batches(split), terms, CPU, seed=3).estimate
@@ -75,7 +75,7 @@ def test_the_positions_sum_to_the_shuffled_gain(model: LstmVae, split: Sentences
     ]
 
 
-def test_the_prior_s_gain_is_over_draws_of_the_prior(model: LstmVae, split: Sentences) -> None:
+def test_the_prior_s_gain_is_over_draws_of_the_prior(model: SentenceVae, split: Sentences) -> None:
     terms = encode_split(model, batches(split), CPU)
     found = [gain_by_position(model, batches(split), terms, CPU, seed).prior.value for seed in range(20)]
     with torch.random.fork_rng(), torch.no_grad():
@@ -88,7 +88,7 @@ def test_the_prior_s_gain_is_over_draws_of_the_prior(model: LstmVae, split: Sent
     assert error < 0.2 * abs(expected)
 
 
-def test_a_decoder_that_ignores_z_gains_nothing_and_has_no_share(model: LstmVae, split: Sentences) -> None:
+def test_a_decoder_that_ignores_z_gains_nothing_and_has_no_share(model: SentenceVae, split: Sentences) -> None:
     with torch.no_grad():
         model.decoder.initial_cell.weight.zero_()
         model.decoder.lstm.weight_ih_l0[:, -4:] = 0
@@ -143,7 +143,7 @@ def test_a_share_of_a_gain_that_may_be_nothing_is_not_given(noise: float, is_def
         assert found.first_share.low < 0.5 < found.first_share.high
 
 
-def test_one_sentence_has_no_other_z(model: LstmVae, split: Sentences) -> None:
+def test_one_sentence_has_no_other_z(model: SentenceVae, split: Sentences) -> None:
     one = [split.select(torch.arange(1).numpy()).batch([0])]
     with pytest.raises(ValueError, match="at least two examples"):
         gain_by_position(model, one, encode_split(model, one, CPU), CPU)

@@ -19,7 +19,7 @@ from latent.training.checkpoints import MODEL, OPTIMIZER
 from textvae.decoding import Greedy
 from textvae.generation import encode_file, interpolate, reconstruct, sample
 from textvae.measuring import measure
-from textvae.models import LstmVae, LstmVaeConfig
+from textvae.models import LstmVaeConfig, SentenceVae
 from textvae.session import Trained, open_trained
 from textvae.side import TEXT
 
@@ -142,12 +142,12 @@ def test_a_z_off_the_sphere_is_decoded_from_the_nearest_on_it(tokenizer: Tokeniz
 
 
 @pytest.fixture
-def skipping(tokenizer: Tokenizer) -> LstmVae:
+def skipping(tokenizer: Tokenizer) -> SentenceVae:
     torch.manual_seed(0)
     return LstmVaeConfig(**SIZES, skip=True).build(len(tokenizer)).double().eval()
 
 
-def test_without_its_recurrent_part_a_skipping_decoder_still_reads_z(skipping: LstmVae, split: Sentences) -> None:
+def test_without_its_recurrent_part_a_skipping_decoder_still_reads_z(skipping: SentenceVae, split: Sentences) -> None:
     batch: TextBatch = split.batch(np.arange(5))
     z = torch.randn(2, 5, 4, dtype=torch.float64)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_without_its_recurrent_part_a_skipping_decoder_still_reads_z(skipping: L
 
 
 def test_without_its_skip_a_skipping_decoder_is_the_plain_one(
-    skipping: LstmVae, tokenizer: Tokenizer, split: Sentences
+    skipping: SentenceVae, tokenizer: Tokenizer, split: Sentences
 ) -> None:
     batch = split.batch(np.arange(5))
     z = torch.randn(2, 5, 4, dtype=torch.float64)
