@@ -16,16 +16,15 @@ SUBJECTS = ("the dog", "a cat", "my friend", "the old man", "no child")
 VERBS = ("saw", "liked", "followed", "did not see")
 OBJECTS = ("the river", "a small house", "the road to the town", "nothing", "me")
 
-SMALL = (
-    "model.latent_size=4",
-    "model.embedding_size=12",
-    "model.hidden_size=16",
+SIZES = {"latent_size": 4, "embedding_size": 12, "hidden_size": 16}
+OTHERWISE_SMALL = (
     "train.tokens_per_batch=96",
     "train.precision=fp32",
     "train.checkpoint_steps=10",
     "train.log_steps=5",
     "train.keep_checkpoints=3",
 )
+SMALL = (*(f"model.{name}={size}" for name, size in SIZES.items()), *OTHERWISE_SMALL)
 
 
 def sentences(num_sentences: int, seed: int = 0) -> list[str]:
@@ -49,8 +48,11 @@ def write_corpus(folder: Path, num_sentences: int = 120) -> Path:
 
 def tiny_recipe(corpus: Path, *overrides: str, recipe: str = "lstm") -> TextRecipe:
     """A recipe on the file, shrunk."""
+    path = TEXT.folder / f"{recipe}.yaml"
     on_file = ("corpus.kind=files", f"corpus.path={corpus}", "corpus.tokenizer.min_count=1")
-    return TEXT.load_recipe(TEXT.folder / f"{recipe}.yaml", (*on_file, *SMALL, "train.steps=30", *overrides))
+    named = read_tree(path)["model"].keys() & SIZES  # a model without z has no size of it
+    sizes = (f"model.{name}={SIZES[name]}" for name in named)
+    return TEXT.load_recipe(path, (*on_file, *sizes, *OTHERWISE_SMALL, "train.steps=30", *overrides))
 
 
 def start_run(recipe: TextRecipe, path: Path) -> Run:

@@ -85,6 +85,18 @@ def _log_softmax_at(logits: Float[Tensor, "M V"], targets: Int64[Tensor, " M"]) 
     return -F.cross_entropy(at_least_float32(logits), targets, reduction="none")
 
 
+class Offset(nn.Module):
+    """What is left of `nn.Linear` where there is nothing to read: its bias, learned from 0."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def forward(self, nothing: Float[Tensor, "N 0"]) -> Float[Tensor, "N H"]:
+        """The same vector for each of N."""
+        return self.bias.expand(len(nothing), -1)
+
+
 @dataclass(frozen=True)
 class LstmState:
     """Where N decodings stand; each has its z."""
@@ -104,6 +116,7 @@ class LstmDecoder(nn.Module):
     \(c_0 = W z,\; h_0 = \tanh c_0,\; h_t = \mathrm{LSTM}([e(x_{t-1}); z], h_{t-1})\) (He et al. 2019, appendix B).
     With `skip` the output layer is given z too, \(W_h h_t + W_z z + b\), without dropout on z (Dieng et al. 2019,
     "Avoiding Latent Variable Collapse with Generative Skip Models"). Its weight is [W_h, W_z], so it cannot be tied.
+    With a z of size 0 it is a plain language model whose first cell state is learned.
     """
 
     def __init__(
@@ -123,7 +136,7 @@ class LstmDecoder(nn.Module):
         assert not tie_weights or (embedding_size == hidden_size and not skip)
         self.embedding = nn.Embedding(num_ids, embedding_size)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        self.initial_cell = nn.Linear(latent_size, hidden_size)
+        self.initial_cell = nn.Linear(latent_size, hidden_size) if latent_size > 0 else Offset(hidden_size)
         self.lstm = nn.LSTM(embedding_size + latent_size, hidden_size, batch_first=True)
         num_read = hidden_size + latent_size if skip else hidden_size
         self.output = WordOutput(num_ids, num_read, self.embedding if tie_weights else None)

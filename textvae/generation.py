@@ -46,7 +46,11 @@ def sample(trained: Trained, num_samples: int, decoding: Decoding, seed: int = 0
 def reconstruct(
     trained: Trained, texts: Sequence[str], decoding: Decoding, *, seed: int = 0, from_sample: bool = False
 ) -> list[str]:
-    """Each sentence decoded from its posterior mean, or from a draw of its posterior."""
+    """Each sentence decoded from its posterior mean, or from a draw of its posterior.
+
+    Raises ValueError for a run without a latent variable.
+    """
+    _require_z(trained, "reconstruct")
     q = posterior_of(trained, trained.encode(texts))
     with evaluating(trained.model, seed):
         z = q.sample() if from_sample else q.mean
@@ -58,8 +62,9 @@ def interpolate(
 ) -> list[Step]:
     """Sentences along a `linear` or `slerp` path between the posterior means of two, ends included, in one batch.
 
-    Raises ValueError for fewer than two steps and for a sentence without a known word.
+    Raises ValueError for fewer than two steps, a sentence without a known word and a run without a latent variable.
     """
+    _require_z(trained, "interpolate")
     where = positions(num_steps)
     q = posterior_of(trained, trained.encode([first, last]))
     z = PATHS[path](q.mean[0], q.mean[1], num_steps)
@@ -96,8 +101,9 @@ def encode_file(trained: Trained, source: Path, target: Path) -> Texts:
     """Write each sentence's posterior to a Parquet file: line, text, tokens, unknown words, mean, standard deviation.
 
     `num_tokens` counts `</s>`; a sentence longer than the run's max_length is encoded as far as that. Returns the
-    sentences. Raises ValueError for a source that is no such text.
+    sentences. Raises ValueError for a source that is no such text and for a run without a latent variable.
     """
+    _require_z(trained, "encode")
     texts = read_sentences(source)
     sentences = trained.encoded(texts.sentences)
     q = posterior_of(trained, sentences)
@@ -113,3 +119,11 @@ def encode_file(trained: Trained, source: Path, target: Path) -> Texts:
     )
     write_atomically(target, parquet_bytes(table))
     return texts
+
+
+def _require_z(trained: Trained, verb: str) -> None:
+    if trained.model.latent_size == 0:
+        raise ValueError(
+            f"{trained.run.path}: {verb} needs a latent variable, and model.kind {trained.recipe.model.kind} has none; "
+            "name a run of a VAE, or use sample or measure"
+        )

@@ -66,8 +66,8 @@ def measure(
 
     With `half_width`, in nats, draws stop where the noise in the NLL is within it; they are weighed in `precision`.
     `by_decoding` adds what needs many sentences decoded: samples of the prior against the corpus, and the smoothness of
-    interpolations. Raises ValueError for an unknown split and fewer than one sample, NotFiniteError where a sentence
-    has no finite likelihood.
+    interpolations, which a model without a latent variable has none of. Raises ValueError for an unknown split and
+    fewer than one sample, NotFiniteError where a sentence has no finite likelihood.
     """
     sentences, rows = choose_sentences(trained, split, limit, seed)
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
@@ -101,7 +101,7 @@ def measure(
         gain_by_position=gains.positions,
         gain_on_first_positions=gains.first_share,
         prior_samples=measure_prior_samples(trained, seed=seed) if by_decoding else None,
-        smoothness=measure_smoothness(trained, means, seed=seed) if by_decoding else None,
+        smoothness=measure_smoothness(trained, means, seed=seed) if by_decoding and model.latent_size > 0 else None,
         **found.figures(gains.shuffled, gains.prior, seed),
         **_of_truth(trained, split, rows, originals, found, seed),
         **_of_decoding(trained, means, originals, seed),
@@ -121,7 +121,7 @@ def _of_truth(
     corpus = trained.recipe.corpus
     log_probs, factors = corpus.log_probs(originals), corpus.factors()
     excess = None if log_probs is None else _excess(found.weighted.nll, torch.from_numpy(np.asarray(log_probs)))
-    if factors is None or len(rows) < MIN_SENTENCES:
+    if factors is None or len(rows) < MIN_SENTENCES or trained.model.latent_size == 0:
         return {"excess": excess, "factors": None}
     values = {name: [column[row] for row in rows] for name, column in factors[split].items()}
     return {"excess": excess, "factors": probe_factors(found.terms.posterior.mean.cpu(), values, seed)}

@@ -21,7 +21,7 @@ from latent.measures import (
     shuffled_z,
 )
 from latent.measures.split import require_finite, restore_order
-from textvae.models import SentenceVae
+from textvae.models import SentenceModel
 
 FEWEST_SENTENCES = 20  # behind a position that stands by itself
 FIRST_POSITIONS = 3
@@ -55,7 +55,7 @@ class GainByPosition:
 
 
 def gain_by_position(
-    model: SentenceVae, batches: Sequence[TextBatch], split: SplitTerms, device: torch.device, seed: int = 0
+    model: SentenceModel, batches: Sequence[TextBatch], split: SplitTerms, device: torch.device, seed: int = 0
 ) -> GainByPosition:
     r"""\(\mathbb{E}[\log p(x_t|x_{<t}, z) - \log p(x_t|x_{<t}, z')]\) over the sentences that have a t-th scored token.
 

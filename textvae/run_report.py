@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from corpora import UNK, Sentences
 from latent.measures import Estimate
-from latent.reporting.latent_map import NUM_POINTS, latent_map
+from latent.reporting.latent_map import NUM_POINTS, LatentMap, latent_map
 from latent.reporting.page import columns, items, keys, sentence
 from latent.reporting.run_report import RunReport
 from latent.reporting.sections import latent_maps
@@ -48,16 +48,16 @@ def describe_run(
     """Let a run sample, reconstruct `texts` and walk between `ends`, and map its latent means.
 
     Without `texts` they are sentences of the split that was measured, the same for all runs that share it, and the
-    ends the first and the last of them.
+    ends the first and the last of them. A run without a latent variable has samples alone.
     """
-    splits = trained.splits
-    sentences = splits.by_name()[measures.split]
+    sentences = trained.splits.by_name()[measures.split]
     order = np.random.default_rng(0).permutation(len(sentences))
     if texts is None:
         texts = shown_sentences(trained, sentences, order)
     if ends is None and len(texts) > 1:
         ends = texts[0], texts[-1]
-    mapped = sentences.select(order[:NUM_POINTS])
+    has_z = trained.model.latent_size > 0
+    texts, ends = (texts, ends) if has_z else ((), None)
     return RunReport(
         name=name,
         metrics=tuple(trained.run.metrics()),
@@ -69,10 +69,13 @@ def describe_run(
             gain_by_position={place.first: place.shuffled for place in measures.gain_by_position},
         ),
         seconds=seconds,
-        latent_map=latent_map(
-            posterior_of(trained, mapped).mean, mapped.lengths - 1, "tokens", mapped.labels, splits.label_names
-        ),
+        latent_map=_map(trained, sentences.select(order[:NUM_POINTS])) if has_z else None,
     )
+
+
+def _map(trained: Trained, sentences: Sentences) -> LatentMap:
+    means, label_names = posterior_of(trained, sentences).mean, trained.splits.label_names
+    return latent_map(means, sentences.lengths - 1, "tokens", sentences.labels, label_names)
 
 
 def shown_sentences(trained: Trained, sentences: Sentences, order: Int64[np.ndarray, " N"]) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from corpora import UNK, Sentences, Splits, Tokenizer, encode_sentences, load_splits
 from latent.training import Run, check_corpus, restore_model
 from latent.training.checkpoints import Checkpoint
-from textvae.models import SentenceVae
+from textvae.models import SentenceModel
 from textvae.recipe import TextRecipe
 from textvae.side import TEXT, stored_tokenizer
 
@@ -21,7 +21,7 @@ class Trained:
     run: Run
     recipe: TextRecipe
     tokenizer: Tokenizer
-    model: SentenceVae
+    model: SentenceModel
     checkpoint: Checkpoint
     device: torch.device
     warnings: tuple[str, ...]

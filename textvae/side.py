@@ -10,7 +10,7 @@ import numpy as np
 
 from corpora import Corpus, Splits, TextBatch, TokenBatches, Tokenizer, evaluation_batches, load_splits
 from latent.training import Run, RunError, Schema, Side, TrainingData
-from textvae.models import SentenceVae
+from textvae.models import SentenceModel
 from textvae.recipe import TextRecipe
 
 TOKENIZER = "tokenizer.model"
@@ -29,7 +29,7 @@ class TextMaterial:
         """The tokenizer."""
         return {TOKENIZER: self.splits.tokenizer.to_bytes()}
 
-    def build_model(self) -> SentenceVae:
+    def build_model(self) -> SentenceModel:
         """The recipe's model for the tokenizer's ids."""
         return self.recipe.model.build(len(self.splits.tokenizer))
 

@@ -30,13 +30,13 @@ class Mmd:
     kernel: Literal["imq", "rbf"] = "imq"
 
     def __call__(self, terms: ElboTerms) -> Float[Tensor, ""]:
-        """MMD² of a batch, unweighted; 0 for a batch of one, of which it says nothing.
+        """MMD² of a batch, unweighted; 0 for a batch of one, of which it says nothing, and for a z without dimensions.
 
         Raises ValueError for a model whose prior cannot be drawn from.
         """
         if terms.prior is None:
             raise ValueError("objective.mmd: this model gives no prior to draw from; set objective.mmd=null")
-        if terms.z.shape[1] < 2:
+        if terms.z.shape[1] < 2 or terms.z.shape[2] == 0:
             return terms.z.new_zeros(())
         drawn = terms.prior.sample(torch.Size([len(terms.z)])).to(terms.z.dtype)
         return self.squared_discrepancy(terms.z, drawn).mean()

@@ -42,7 +42,8 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
     """p(x, z) = p(z) p(x|z) with an approximate posterior q(z|x).
 
     A model gives `posterior`, `prior` and `log_likelihood`; one whose latents are not a single vector drawn before
-    decoding overrides `terms`. Everything downstream sees only `ElboTerms`.
+    decoding overrides `terms`. Everything downstream sees only `ElboTerms`. A `latent_size` of 0 is a model without a
+    latent variable: its bound is exact.
     """
 
     latent_size: int
@@ -73,10 +74,14 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
     def encoder_parameters(self, batch: BatchT) -> list[nn.Parameter]:
         """φ: the parameters that a draw of q(z|x) depends on, found by its gradient, so that no model has to list them.
 
-        What is left is the generative model's, a learned prior's parameters among them.
+        What is left is the generative model's, a learned prior's parameters among them. A model whose latent variable
+        has no dimensions has none.
         """
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(self.posterior(batch).rsample().sum(), parameters, allow_unused=True)
+        drawn = self.posterior(batch).rsample().sum()
+        if not drawn.requires_grad:
+            return []
+        gradients = torch.autograd.grad(drawn, parameters, allow_unused=True)
         return [parameter for parameter, each in zip(parameters, gradients, strict=True) if each is not None]
 
     def validation_figures(self, q: Distribution) -> dict[str, float]:

@@ -30,7 +30,7 @@ class ImportanceWeighted:
     `nll` is \(-\log \hat p\), \(\hat p = \frac1S \sum_s w_s\) over an example's S draws (`num_draws`). `ladder` maps K
     to each example's NLL at K draws: the mean over its disjoint blocks of K draws, which has the expectation of one
     block and a smaller variance; at an example with fewer draws than K, its `nll`. The last rung is `nll`.
-    `at_fewer` holds the same at S/2, S/4 and S/8 draws.
+    `at_fewer` holds the same at S/2, S/4 and S/8 draws. Where it `is_exact` there was nothing to draw.
     """
 
     nll: Float[Tensor, " N"]
@@ -38,6 +38,13 @@ class ImportanceWeighted:
     effective_sample_size: Float[Tensor, " N"]
     num_draws: Int64[Tensor, " N"]
     ladder: dict[int, Float[Tensor, " N"]]
+    is_exact: bool = False
+
+    @classmethod
+    def exact(cls, nll: Float[Tensor, " N"]) -> "ImportanceWeighted":
+        """Of a model without a latent variable: the weight of the one z that there is, of size 0, is p(x) itself."""
+        ones = torch.ones(len(nll), dtype=torch.int64)
+        return cls(nll, (nll, nll, nll), ones.double(), ones, {1: nll}, is_exact=True)
 
     @property
     def estimate(self) -> Estimate:
@@ -57,6 +64,8 @@ class ImportanceWeighted:
         importance sampling using standardized weights"). It cannot exceed 1, whatever the truth, and is too small
         where a few draws carry the weight: an effective sample size below 20 is not to be believed.
         """
+        if self.is_exact:
+            return torch.zeros_like(self.effective_sample_size)
         draws = self.num_draws.double()
         variance = (1 / self.effective_sample_size - 1 / draws).clamp(min=0.0) * draws / (draws - 1)
         return torch.where(self.num_draws > 1, variance.sqrt(), torch.inf)
@@ -82,6 +91,8 @@ class ImportanceWeighted:
         Infinite, since unknown, with fewer than 8 draws. It is an estimate, not a bound: it cannot see a mode of
         p(z|x) that no draw has met.
         """
+        if self.is_exact:
+            return 0.0
         if int(self.num_draws.min()) < 8:
             return math.inf
         half, quarter, eighth = (nll.mean().item() for nll in self.at_fewer)

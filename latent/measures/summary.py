@@ -15,7 +15,7 @@ from latent.measures.importance import ImportanceWeighted, importance_weighted
 from latent.measures.intervals import Estimate, mean_estimate, quantile_estimate
 from latent.measures.rounding import Precision, Rounding, choose_rounding
 from latent.measures.split import SplitTerms, encode_split
-from latent.measures.verdict import judge
+from latent.measures.verdict import WITHOUT_Z, judge
 
 KL_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -106,7 +106,8 @@ class SplitMeasured:
         information = mutual_information(self.terms.posterior, self.terms.z)
         marginal = marginal_kl(self.terms, information).estimate
         units = active_units(self.terms.posterior.mean.cpu(), seed)
-        verdict = judge(information.estimate, units.count, shuffled_gain, marginal)
+        has_z = self.terms.z.shape[1] > 0
+        verdict = judge(information.estimate, units.count, shuffled_gain, marginal) if has_z else WITHOUT_Z
         return {
             "mutual_information": information.estimate,
             "mutual_information_ceiling": information.ceiling,
@@ -156,9 +157,12 @@ def measure_split(
 ) -> SplitMeasured:
     """Encode a split in float32, and weigh its draws in `precision` (`choose_rounding`).
 
-    Raises as `encode_split` and `importance_weighted` do.
+    A model without a latent variable has no draws to weigh: its likelihoods, in float32, are the exact ones. Raises as
+    `encode_split` and `importance_weighted` do.
     """
     terms = encode_split(model, batches, device, seed)
+    if model.latent_size == 0:
+        return SplitMeasured(terms, ImportanceWeighted.exact(terms.reconstruction.double()), Rounding("fp32", 0.0))
     rounding = choose_rounding(model, batches, terms, device, precision)
     weighted = importance_weighted(
         model,

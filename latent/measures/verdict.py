@@ -29,11 +29,18 @@ ON_PRIOR = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """`collapsed`, `partly used` or `used`, the reasons in words, and what to try next."""
+    """`collapsed`, `partly used` or `used`, or that there is no z; the reasons in words, and what to try next."""
 
-    name: Literal["collapsed", "partly used", "used"]
+    name: Literal["collapsed", "partly used", "used", "absent"]
     reasons: tuple[str, ...]
     advice: tuple[str, ...]
+
+
+WITHOUT_Z = Verdict(
+    "absent",
+    ("the model has no latent variable: there is nothing to be used or ignored, and its NLL is exact",),
+    (),
+)
 
 
 def judge(

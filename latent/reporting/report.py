@@ -16,6 +16,7 @@ from latent.training.files import write_atomically
 VERDICTS = {
     "collapsed": "The decoder ignores z: whatever the latent vector, it draws from one and the same distribution.",
     "partly used": "z carries something, but not all three questions below are clearly answered with yes.",
+    "absent": "A model without z: what the others' NLL has to be below for z to be worth something.",
     "used": "z tells {examples} apart, and the decoder does what z tells it.",
 }
 

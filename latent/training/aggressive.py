@@ -50,7 +50,7 @@ class AggressiveUpdate:
         encoder = model.encoder_parameters(batch)
         known = {id(parameter) for parameter in encoder}
         with frozen(parameter for parameter in model.parameters() if id(parameter) not in known):
-            num_inner = self._fit_encoder(state, batches, batch, objective)
+            num_inner = self._fit_encoder(state, batches, batch, objective) if encoder else 0
         with frozen(encoder):
             metrics = step_on(state, batch, objective, self.max_gradient_norm)
         return {**metrics, "cost": num_inner + 1.0}

@@ -81,7 +81,8 @@ def train(
             run.log({"step": state.step, "split": "valid", **found})
             reporter.advance(state.step, {**figures, "rate": rate, "active_units": found["active_units"]})
             run.save(state, found, config.keep_checkpoints)
-            raise_alarm(run, reporter, state.step, found, before, config.on_collapse)
+            if state.accelerator.unwrap_model(state.model).latent_size > 0:  # else there is no z to be unused
+                raise_alarm(run, reporter, state.step, found, before, config.on_collapse)
             before = found
             since = time.monotonic()
 

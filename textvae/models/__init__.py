@@ -1,9 +1,15 @@
-"""The sentence VAEs: one file per model, its config beside its class, its name in the union below."""
+"""The models of sentences: one file per model, its config beside its class, its name in the union below."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from textvae.models.lm import LanguageModel, LanguageModelConfig
 from textvae.models.lstm import LstmVaeConfig
+from textvae.models.sentence_model import SentenceModel
 from textvae.models.sentence_vae import SentenceVae
 
-Model = LstmVaeConfig  # more than one becomes Annotated[A | B, Field(discriminator="kind")]
+Model = Annotated[LanguageModelConfig | LstmVaeConfig, Field(discriminator="kind")]
 
 
-__all__ = ["LstmVaeConfig", "Model", "SentenceVae"]
+__all__ = ["LanguageModel", "LanguageModelConfig", "LstmVaeConfig", "Model", "SentenceModel", "SentenceVae"]

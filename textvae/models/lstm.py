@@ -35,10 +35,7 @@ class LstmVaeConfig:
         prior_for(self.posterior, self.prior, self.latent_size)
         if self.tie_weights and self.skip:
             raise ValueError("tie_weights needs skip=false: an embedding has no columns for z")
-        if self.tie_weights and self.embedding_size != self.hidden_size:
-            raise ValueError(
-                f"tie_weights needs embedding_size ({self.embedding_size}) = hidden_size ({self.hidden_size})"
-            )
+        check_tie(self.tie_weights, self.embedding_size, self.hidden_size)
 
     def build(self, num_ids: int) -> SentenceVae:
         """The model for a tokenizer of `num_ids` ids."""
@@ -65,3 +62,9 @@ class LstmVaeConfig:
         return SentenceVae(
             encoder, head, decoder, prior, latent_size=self.latent_size, embedding_size=self.embedding_size
         )
+
+
+def check_tie(tie_weights: bool, embedding_size: int, hidden_size: int) -> None:
+    """Raise ValueError where the output layer, which reads states, cannot be the embedding."""
+    if tie_weights and embedding_size != hidden_size:
+        raise ValueError(f"tie_weights needs embedding_size ({embedding_size}) = hidden_size ({hidden_size})")

@@ -2,15 +2,13 @@
 
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.distributions import Distribution
 
 from corpora import TextBatch
-from latent.bound import LatentModel
 from latent.distributions import Head, PriorConfig
-from textvae.decoding import Decoder, Decoding, State, decode
+from textvae.models.sentence_model import SentenceDecoder, SentenceModel
 
 
 @runtime_checkable
@@ -28,24 +26,7 @@ class Encoder(Protocol):
         ...
 
 
-@runtime_checkable
-class SentenceDecoder(Decoder[State], Protocol[State]):
-    """p(x|z), teacher-forced for the likelihood and step by step for decoding. `mask` marks scored `tokens[:, 1:]`."""
-
-    def log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
-    ) -> Float[Tensor, " N"]:
-        """log p(x|z) in nats: the sum over the words and `</s>`."""
-        ...
-
-    def token_log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
-    ) -> Float[Tensor, "N T-1"]:
-        """log p(x_t | x_<t, z) in nats at each position that `mask` marks, 0 elsewhere: what `log_likelihood` sums."""
-        ...
-
-
-class SentenceVae(LatentModel[TextBatch]):
+class SentenceVae(SentenceModel):
     """q(z|x) from a head on an encoder's features, p(z) = N(0, I) or another prior, p(x|z) a decoder given z."""
 
     def __init__(
@@ -80,29 +61,7 @@ class SentenceVae(LatentModel[TextBatch]):
         q: Distribution = self.head(self.encoder.read(sequences))
         return q
 
-    def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"]:
-        """log p(x|z) in nats: the sum over the words and `</s>` of each sentence."""
-        found = self.decoder.log_likelihood(*_repeated(z, batch))
-        return found.view(len(z), len(batch))
-
-    def token_log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B T"]:
-        """log p(x_t | x_<t, z) in nats at each scored position, 0 at padding: what `log_likelihood` sums."""
-        found = self.decoder.token_log_likelihood(*_repeated(z, batch))
-        return found.view(len(z), *batch.mask.shape)
-
-    def decode(
-        self, z: Float[Tensor, "N Z"], decoding: Decoding, *, max_length: int, generator: torch.Generator | None = None
-    ) -> Int64[Tensor, "N T"]:
-        """Sentences for N latent vectors, all at once: ids without `<s>`, ended by `</s>`, padded.
-
-        A z that no draw can be, such as the mean of draws from a sphere or a point between two, is moved to the nearest
-        that can.
-        """
-        return decode(self.decoder, self.head.nearest(z), decoding, max_length=max_length, generator=generator)
-
-
-def _repeated(
-    z: Float[Tensor, "S B Z"], batch: TextBatch
-) -> tuple[Float[Tensor, "N Z"], Int64[Tensor, "N L"], Bool[Tensor, "N T"]]:
-    """The N = S·B rows that the decoder scores: z, tokens and mask of each draw of each sentence."""
-    return z.flatten(0, 1), batch.tokens.repeat(len(z), 1), batch.mask.repeat(len(z), 1)
+    def nearest(self, z: Float[Tensor, "N Z"]) -> Float[Tensor, "N Z"]:
+        """The points nearest to z that a draw can be: the head knows."""
+        found: Float[Tensor, "N Z"] = self.head.nearest(z)
+        return found

@@ -1,0 +1,69 @@
+"""The language-model baseline: the LSTM sentence VAE's decoder without z, which every VAE is held against."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt
+from torch.distributions import Distribution
+
+from corpora import TextBatch
+from latent.distributions import standard_normal
+from latent.distributions.priors import FixedPrior
+from textvae.decoders import LstmDecoder
+from textvae.models.lstm import LstmVaeConfig, Share, check_tie
+from textvae.models.sentence_model import SentenceDecoder, SentenceModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig:
+    """Sizes and dropouts of the decoder, named and by default as those of `kind: lstm`."""
+
+    kind: Literal["lm"] = "lm"
+    embedding_size: PositiveInt = LstmVaeConfig.embedding_size
+    hidden_size: PositiveInt = LstmVaeConfig.hidden_size
+    word_dropout: Annotated[float, Field(ge=0, le=1)] = LstmVaeConfig.word_dropout
+    dropout_in: Share = LstmVaeConfig.dropout_in
+    dropout_out: Share = LstmVaeConfig.dropout_out
+    tie_weights: bool = LstmVaeConfig.tie_weights
+
+    def __post_init__(self) -> None:
+        check_tie(self.tie_weights, self.embedding_size, self.hidden_size)
+
+    def build(self, num_ids: int) -> "LanguageModel":
+        """The model for a tokenizer of `num_ids` ids."""
+        decoder = LstmDecoder(
+            num_ids,
+            latent_size=0,
+            embedding_size=self.embedding_size,
+            hidden_size=self.hidden_size,
+            word_dropout=self.word_dropout,
+            dropout_in=self.dropout_in,
+            dropout_out=self.dropout_out,
+            tie_weights=self.tie_weights,
+            skip=False,
+        )
+        return LanguageModel(decoder)
+
+
+class LanguageModel(SentenceModel):
+    r"""p(x) as a decoder of a z without dimensions: \(\log p(x) = \log p(x|z)\), for the one z that there is.
+
+    Posterior and prior are the same, so that the KL is 0 and the bound exact with a single draw. Any decoder that takes
+    a z of size 0 will do.
+    """
+
+    latent_size = 0
+
+    def __init__(self, decoder: SentenceDecoder[Any]) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.nothing = FixedPrior(standard_normal, self.latent_size)
+
+    def posterior(self, batch: TextBatch) -> Distribution:
+        """The prior: batch shape B, event shape 0."""
+        return self.prior(batch)
+
+    def prior(self, batch: TextBatch) -> Distribution:
+        """The one distribution over no dimensions: batch shape B, event shape 0."""
+        p: Distribution = self.nothing(len(batch))
+        return p
