@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 HIDDEN, LATENT, BATCH, RATE = 512, 16, 64, 1e-3
@@ -67,9 +68,10 @@ def our_side(folder: Path, num_samples: int) -> dict[str, float]:
     form = ImageForm(channels=1, height=28, width=28, class_names=())
     network = MlpConfig(hidden_sizes=(HIDDEN,), activation="relu")
     accelerator = open_accelerator("fp32")
-    model = VaeConfig(latent_size=LATENT, network=network).build(form)
+    config = VaeConfig(latent_size=LATENT, network=network)
+    model = config.build(form)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=True)
-    state = TrainState(*accelerator.prepare(model, optimizer), accelerator)
+    state = TrainState(*accelerator.prepare(model, optimizer), accelerator, partial(config.build, form))
     batches = ImageBatches(train, BATCH, 0, "threshold")
     update, objective = JointUpdate(), ElboObjective()
     start = time.perf_counter()

@@ -50,9 +50,10 @@ def tiny_recipe(corpus: Path, *overrides: str, recipe: str = "lstm") -> TextReci
     """A recipe on the file, shrunk."""
     path = TEXT.folder / f"{recipe}.yaml"
     on_file = ("corpus.kind=files", f"corpus.path={corpus}", "corpus.tokenizer.min_count=1")
-    named = read_tree(path)["model"].keys() & SIZES  # a model without z has no size of it
-    sizes = (f"model.{name}={SIZES[name]}" for name in named)
-    return TEXT.load_recipe(path, (*on_file, *sizes, *OTHERWISE_SMALL, "train.steps=30", *overrides))
+    tree = read_tree(path)
+    small = [f"model.{name}={SIZES[name]}" for name in tree["model"].keys() & SIZES]  # without z there is no size of it
+    small += ["update.steps=10"] if "steps" in tree.get("update", {}) else []
+    return TEXT.load_recipe(path, (*on_file, *small, *OTHERWISE_SMALL, "train.steps=30", *overrides))
 
 
 def start_run(recipe: TextRecipe, path: Path) -> Run:

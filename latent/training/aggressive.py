@@ -62,6 +62,9 @@ class AggressiveUpdate:
             state.feedback[IS_AGGRESSIVE] = float(information >= state.feedback.get(INFORMATION, -math.inf))
             state.feedback[INFORMATION] = information
 
+    def check(self, model: LatentModel[Any]) -> None:
+        """Any model can be trained so; one without an encoder has no inner steps."""
+
     def _fit_encoder(self, state: TrainState, batches: Batches, batch: Batch, objective: Objective) -> int:
         """Step what is not frozen until its loss stops falling; return the number of steps."""
         epoch_start = state.step - state.step % batches.num_batches

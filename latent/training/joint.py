@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from latent.bound import Batch, Loss, Objective
+from latent.bound import Batch, LatentModel, Loss, Objective
 from latent.training.state import TrainState
 
 Metrics = Mapping[str, Tensor | float]
@@ -65,3 +65,6 @@ class JointUpdate:
 
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation."""
+
+    def check(self, model: LatentModel[Any]) -> None:
+        """Any model can be trained so."""

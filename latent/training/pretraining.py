@@ -1,4 +1,4 @@
-"""`kind: pretrained`: a first stage that prepares a model by itself, then the plain update."""
+"""`kind: pretrained` and `pretrained_encoder`: a first stage that prepares a model, or its encoder alone."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from latent.bound import Batch, Constant, LatentModel, Objective, Schedule
+from latent.bound import Batch, Constant, ElboObjective, LatentModel, Objective, Schedule
 from latent.training.joint import Batches, JointUpdate, Metrics, descend
 from latent.training.state import TrainState
 
@@ -52,12 +52,16 @@ class PretrainedUpdate:
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation: the stage is a function of the step."""
 
+    def check(self, model: LatentModel[Any]) -> None:
+        """Raise ValueError for a model that has no first stage."""
+        _pretrainable(model)
+
     def _pretrain(self, state: TrainState, batches: Batches) -> Metrics:
         batch = batches[state.step].to(state.accelerator.device)
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.learning_rate_schedule(state.step)
         with state.accelerator.autocast():
-            loss = _pretrainable(state).pretraining_loss(batch).mean()
+            loss = _pretrainable(state.accelerator.unwrap_model(state.model)).pretraining_loss(batch).mean()
         norm = descend(state, loss * batch.weight, self.max_gradient_norm)
         found: dict[str, Tensor | float] = {"loss": loss.detach(), "reconstruction": loss.detach()}
         return {**found, "kl": 0.0, "kl_weight": 0.0, "gradient_norm": norm, "weight": batch.weight}
@@ -66,15 +70,66 @@ class PretrainedUpdate:
         device = state.accelerator.device
         examples: Iterator[Batch] = (batches[index].to(device) for index in range(batches.num_batches))
         seed = int(torch.randint(2**31, ()))  # torch is seeded from the recipe's seed and the step
-        _pretrainable(state).initialise(examples, seed)
+        _pretrainable(state.accelerator.unwrap_model(state.model)).initialise(examples, seed)
         state.optimizer.state.clear()
 
 
-def _pretrainable(state: TrainState) -> Pretrainable:
-    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+def _pretrainable(model: LatentModel[Any]) -> Pretrainable:
     if not isinstance(model, Pretrainable):
         raise ValueError(
             f"update.kind: pretrained needs a model with a first stage, and {type(model).__name__} has none; "
             "set update.kind=joint"
         )
     return model
+
+
+AUTOENCODER = ElboObjective(kl_weight=Constant(value=0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedEncoderUpdate:
+    """For `steps` steps train an autoencoder; then draw everything but its encoder anew, and train jointly.
+
+    The first stage minimises −log p(x|z) at a draw of q(z|x): the bound with KL weight 0. What is kept of it is the
+    encoder, the parameters that a draw of q(z|x) depends on. The others, a learned prior's among them, are drawn once
+    more as at the beginning of a run, and the optimizer's moments are cleared. The stage is a function of the step and
+    the new draw one of (seed, step), so a resumed run needs no state.
+
+    The learning rate's schedule and the objective's count the steps of both stages: an annealing of the KL weight has
+    `steps` as its `delay`.
+
+    Reference: Li et al. 2019, "A Surprisingly Effective Fix for Deep Latent Variable Modeling of Text", where the
+    second stage has an annealed KL weight and free bits.
+    """
+
+    kind: Literal["pretrained_encoder"] = "pretrained_encoder"
+    steps: PositiveInt
+    max_gradient_norm: PositiveFloat = 5.0
+
+    def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
+        """Take one step of either stage."""
+        if state.step == self.steps:
+            self._draw_the_rest_anew(state, batches[state.step].to(state.accelerator.device))
+        of_stage = AUTOENCODER if state.step < self.steps else objective
+        return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, of_stage)
+
+    def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
+        """Nothing hangs on a validation: the stage is a function of the step."""
+
+    def check(self, model: LatentModel[Any]) -> None:
+        """Raise ValueError for a model that has no encoder."""
+        if model.latent_size == 0:
+            raise ValueError(
+                f"update.kind: pretrained_encoder needs a model with an encoder, and {type(model).__name__} has none; "
+                "set update.kind=joint"
+            )
+
+    def _draw_the_rest_anew(self, state: TrainState, batch: Batch) -> None:
+        model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+        encoder = {id(parameter) for parameter in model.encoder_parameters(batch)}
+        drawn = dict(state.build_model().named_parameters())  # torch is seeded from the recipe's seed and the step
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if id(parameter) not in encoder:
+                    parameter.copy_(drawn[name])
+        state.optimizer.state.clear()

@@ -39,6 +39,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
     material = side.read(recipe, None)
     state = build_state(material, recipe.train)
+    recipe.update.check(state.accelerator.unwrap_model(state.model))
     files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
     run = Run.create(path, side.schema.dump(recipe), files)
     _train(run, recipe, material, state, profile)
@@ -69,7 +70,7 @@ def build_state(material: Material, config: TrainConfig) -> TrainState:
     model.train()
     if config.compile:
         model.compile(dynamic=True)  # one graph for all shapes of batch
-    return TrainState(model, optimizer, accelerator)
+    return TrainState(model, optimizer, accelerator, material.build_model)
 
 
 def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:

@@ -1,5 +1,6 @@
 """What a training carries from step to step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ from latent.bound import LatentModel
 class TrainState:
     """Model, optimizer and the number of steps done; the accelerator knows the device and the precision.
 
+    `build_model` gives the model as it is before the first step, drawn from torch's noise as it then is.
+
     `feedback` is what an objective or an update carries from step to step, by name: nothing at the first step. It is
     stored with every checkpoint. An objective's stays on the device, so that no step waits for it.
     """
@@ -21,5 +24,6 @@ class TrainState:
     model: LatentModel[Any]
     optimizer: Optimizer
     accelerator: Accelerator
+    build_model: Callable[[], LatentModel[Any]]
     step: int = 0
     feedback: dict[str, Tensor | float] = field(default_factory=dict)

@@ -6,8 +6,18 @@ from pydantic import Field
 
 from latent.training.aggressive import AggressiveUpdate
 from latent.training.joint import Batches, JointUpdate, Metrics
-from latent.training.pretraining import PretrainedUpdate
+from latent.training.pretraining import PretrainedEncoderUpdate, PretrainedUpdate
 
-Update = Annotated[JointUpdate | PretrainedUpdate | AggressiveUpdate, Field(discriminator="kind")]
+Update = Annotated[
+    JointUpdate | PretrainedUpdate | PretrainedEncoderUpdate | AggressiveUpdate, Field(discriminator="kind")
+]
 
-__all__ = ["AggressiveUpdate", "Batches", "JointUpdate", "Metrics", "PretrainedUpdate", "Update"]
+__all__ = [
+    "AggressiveUpdate",
+    "Batches",
+    "JointUpdate",
+    "Metrics",
+    "PretrainedEncoderUpdate",
+    "PretrainedUpdate",
+    "Update",
+]

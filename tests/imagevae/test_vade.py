@@ -250,6 +250,7 @@ def test_another_model_does_not_take_the_update(tmp_path: Path) -> None:
     recipe = tiny_image_recipe("digits_vae", "update={kind: pretrained, steps: 3}", "train.steps=2")
     with pytest.raises(ValueError, match=r"update\.kind: pretrained .* Vae has none"):
         start_run(IMAGE, recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_clusters_that_die_are_seen_in_the_validation(model: Vade, finished: Run) -> None:

@@ -56,7 +56,8 @@ class Order:
 
 def fresh() -> TrainState:
     model = Small()
-    return TrainState(model, torch.optim.AdamW(model.parameters(), lr=0.02, weight_decay=0.1), Accelerator(cpu=True))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, weight_decay=0.1)
+    return TrainState(model, optimizer, Accelerator(cpu=True), Small)
 
 
 def weights(state: TrainState) -> dict[str, Tensor]:

@@ -44,7 +44,8 @@ class Staged(LinearGaussian):
 
 
 def fresh(model: LinearGaussian) -> TrainState:
-    return TrainState(model, torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0), Accelerator(cpu=True))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
+    return TrainState(model, optimizer, Accelerator(cpu=True), type(model))
 
 
 def stepped(update: PretrainedUpdate | JointUpdate, state: TrainState, num_steps: int) -> list[dict[str, float]]:
