@@ -38,6 +38,7 @@ def losses(name: str, folder: Path) -> list[float]:
     batches = material.training_data().batches
     state = build_state(material, recipe.train)
     state.model.double()
+    recipe.update.prepare(state)
     found = []
     for step in range(NUM_STEPS):
         seed_everything(recipe.train.seed, Stream.STEP, step)

@@ -1,5 +1,6 @@
 """The sentence VAE: an encoder, a posterior head, a prior and a decoder, whichever they are."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -8,9 +9,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from corpora import TextBatch
-from latent.bound import LatentModel
+from latent.bound import LatentModel, Schedule
 from latent.distributions import Head, PriorConfig
+from textvae.bag_of_words import BagOfWords
 from textvae.decoding import Decoder, Decoding, State, decode
+from textvae.noise import WordDropout, WordNoise
 
 
 @runtime_checkable
@@ -46,7 +49,11 @@ class SentenceDecoder(Decoder[State], Protocol[State]):
 
 
 class SentenceVae(LatentModel[TextBatch]):
-    """q(z|x) from a head on an encoder's features, p(z) = N(0, I) or another prior, p(x|z) a decoder given z."""
+    """q(z|x) from a head on an encoder's features, p(z) = N(0, I) or another prior, p(x|z) a decoder given z.
+
+    In training `encoder_noise` changes the words that the encoder reads (the targets stay), `word_dropout` those that
+    the decoder reads, by its schedule, and z predicts the bag of words too.
+    """
 
     def __init__(
         self,
@@ -57,17 +64,26 @@ class SentenceVae(LatentModel[TextBatch]):
         *,
         latent_size: int,
         embedding_size: int,
+        word_dropout: WordDropout | None = None,
+        encoder_noise: WordNoise | None = None,
+        bag_of_words: BagOfWords | None = None,
     ) -> None:
         super().__init__()
         self.latent_size = latent_size
         self.encoder = encoder
         self.head = head
         self.decoder = decoder
+        self.word_dropout = word_dropout
+        self.encoder_noise = encoder_noise
+        self.bag_of_words = bag_of_words
         self.latent_prior = prior.build(latent_size, embedding_size, self._posterior_of)
 
     def posterior(self, batch: TextBatch) -> Distribution:
         """q(z|x): batch shape B, event shape Z."""
-        q: Distribution = self.head(self.encoder(batch.tokens, batch.lengths))
+        tokens, lengths = batch.tokens, batch.lengths
+        if self.encoder_noise is not None:
+            tokens, lengths = self.encoder_noise(tokens, lengths)
+        q: Distribution = self.head(self.encoder(tokens, lengths))
         return q
 
     def prior(self, batch: TextBatch) -> Distribution:
@@ -84,6 +100,22 @@ class SentenceVae(LatentModel[TextBatch]):
         """log p(x|z) in nats: the sum over the words and `</s>` of each sentence."""
         found = self.decoder.log_likelihood(*_repeated(z, batch))
         return found.view(len(z), len(batch))
+
+    def auxiliary(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"] | None:
+        """log p of the bag of words given z, in training; None where there is none, and in evaluation."""
+        if self.bag_of_words is None or not self.training:
+            return None
+        return self.bag_of_words.log_likelihood(z, batch.targets, batch.mask)
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Of the word dropout."""
+        return {} if self.word_dropout is None else {"word_dropout_schedule": self.word_dropout.schedule}
+
+    def at_step(self, step: int) -> None:
+        """Take the word dropout of a step of training."""
+        if self.word_dropout is not None:
+            self.word_dropout.at_step(step)
 
     def token_log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B T"]:
         """log p(x_t | x_<t, z) in nats at each scored position, 0 at padding: what `log_likelihood` sums."""
