@@ -4,10 +4,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """A network that is trained against the model, and its own optimizer. Both are in every checkpoint."""
+
+    module: nn.Module
+    optimizer: Optimizer
 
 
 @dataclass
@@ -15,7 +23,8 @@ class TrainState:
     """Model, optimizer and the number of steps done; the accelerator knows the device and the precision.
 
     `feedback` is what an objective or an update carries from step to step, by name: nothing at the first step. It is
-    stored with every checkpoint. An objective's stays on the device, so that no step waits for it.
+    stored with every checkpoint. An objective's stays on the device, so that no step waits for it. `adversary` is there
+    where the update has prepared one.
     """
 
     model: LatentModel[Any]
@@ -23,3 +32,4 @@ class TrainState:
     accelerator: Accelerator
     step: int = 0
     feedback: dict[str, Tensor | float] = field(default_factory=dict)
+    adversary: Adversary | None = None

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from latent.training.adversarial import AdversarialUpdate
 from latent.training.aggressive import AggressiveUpdate
 from latent.training.joint import Batches, JointUpdate, Metrics
 from latent.training.pretraining import PretrainedUpdate
 
-Update = Annotated[JointUpdate | PretrainedUpdate | AggressiveUpdate, Field(discriminator="kind")]
+Update = Annotated[JointUpdate | PretrainedUpdate | AggressiveUpdate | AdversarialUpdate, Field(discriminator="kind")]
 
-__all__ = ["AggressiveUpdate", "Batches", "JointUpdate", "Metrics", "PretrainedUpdate", "Update"]
+__all__ = ["AdversarialUpdate", "AggressiveUpdate", "Batches", "JointUpdate", "Metrics", "PretrainedUpdate", "Update"]
