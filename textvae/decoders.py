@@ -8,8 +8,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from corpora import BOS, EOS, UNK
+from corpora import EOS
+from latent.bound import Schedule
 from latent.distributions import at_least_float32
+from textvae.cells import LAYERS, Carried, CellName, Layer
+from textvae.noise import WordDropout
 
 LOGITS_AT_ONCE = 2**24  # 32 MB of bfloat16: more rows would not make the products faster
 CACHE_LINE = 16  # float32
@@ -98,25 +101,27 @@ class Offset(nn.Module):
 
 
 @dataclass(frozen=True)
-class LstmState:
+class RecurrentState:
     """Where N decodings stand; each has its z."""
 
-    hidden: Float[Tensor, "N H"]
-    cell: Float[Tensor, "N H"]
+    carried: Carried
     z: Float[Tensor, "N Z"]
 
-    def select(self, rows: Int64[Tensor, " M"]) -> "LstmState":
+    def select(self, rows: Int64[Tensor, " M"]) -> "RecurrentState":
         """The states of the given rows, in their order."""
-        return LstmState(self.hidden[rows], self.cell[rows], self.z[rows])
+        return RecurrentState(tuple(part[rows] for part in self.carried), self.z[rows])
 
 
-class LstmDecoder(nn.Module):
-    r"""An LSTM language model that is given z at the start and at every step.
+class RecurrentDecoder(nn.Module):
+    r"""A recurrent language model, LSTM or GRU, that is given z at the start and at every step.
 
     \(c_0 = W z,\; h_0 = \tanh c_0,\; h_t = \mathrm{LSTM}([e(x_{t-1}); z], h_{t-1})\) (He et al. 2019, appendix B).
     With `skip` the output layer is given z too, \(W_h h_t + W_z z + b\), without dropout on z (Dieng et al. 2019,
     "Avoiding Latent Variable Collapse with Generative Skip Models"). Its weight is [W_h, W_z], so it cannot be tied.
     With a z of size 0 it is a plain language model whose first cell state is learned.
+    Without `history` it reads z alone and no word, \(p(x|z) = \prod_t p(x_t|z)\) up to and with `</s>`: the historyless
+    or inputless decoder of Bowman et al. 2016, section 3.2. `input_noise` is the standard deviation of normal noise on
+    the embeddings of the input words, in training only.
     """
 
     def __init__(
@@ -126,23 +131,37 @@ class LstmDecoder(nn.Module):
         latent_size: int,
         embedding_size: int,
         hidden_size: int,
+        cell: CellName,
+        history: bool,
         word_dropout: float,
+        word_dropout_schedule: Schedule,
+        input_noise: float,
         dropout_in: float,
         dropout_out: float,
         tie_weights: bool,
         skip: bool,
     ) -> None:
         super().__init__()
-        assert not tie_weights or (embedding_size == hidden_size and not skip)
-        self.embedding = nn.Embedding(num_ids, embedding_size)
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        assert not tie_weights or (history and embedding_size == hidden_size and not skip)
+        self.embedding = nn.Embedding(num_ids, embedding_size) if history else None
+        if self.embedding is not None:
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         self.initial_cell = nn.Linear(latent_size, hidden_size) if latent_size > 0 else Offset(hidden_size)
-        self.lstm = nn.LSTM(embedding_size + latent_size, hidden_size, batch_first=True)
+        num_inputs = (embedding_size if history else 0) + latent_size
+        self.cell = cell
+        self.add_module(cell, LAYERS[cell](num_inputs, hidden_size))  # so that its weights' names say what it is
         num_read = hidden_size + latent_size if skip else hidden_size
         self.output = WordOutput(num_ids, num_read, self.embedding if tie_weights else None)
         self.dropout_in, self.dropout_out = nn.Dropout(dropout_in), nn.Dropout(dropout_out)
-        self.word_dropout = word_dropout
+        self.word_dropout = WordDropout(word_dropout, word_dropout_schedule)
+        self.input_noise = input_noise
         self.skip = skip
+
+    @property
+    def layer(self) -> Layer:
+        """The recurrent layer."""
+        found: Layer = self.get_submodule(self.cell)  # type: ignore[assignment]
+        return found
 
     def log_likelihood(
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
@@ -163,33 +182,30 @@ class LstmDecoder(nn.Module):
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
     ) -> Float[Tensor, " M"]:
         """log p of the marked tokens, one sentence after the other."""
-        embedded = self.dropout_in(self.embedding(self._with_dropped_words(tokens[:, :-1])))
-        state = self.start(z)
-        inputs = torch.cat([embedded, z.to(embedded.dtype).unsqueeze(1).expand(-1, embedded.shape[1], -1)], -1)
-        outputs, _ = self.lstm(inputs, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
+        outputs = self.layer.run(self._inputs(tokens[:, :-1], z), self.start(z).carried)
         states = self.dropout_out(outputs[mask])
         if self.skip:
             states = torch.cat([states, z.repeat_interleave(mask.sum(1), 0).to(states.dtype)], -1)
         return self.output.log_prob(states, tokens[:, 1:][mask])
 
-    def start(self, z: Float[Tensor, "N Z"]) -> LstmState:
+    def start(self, z: Float[Tensor, "N Z"]) -> RecurrentState:
         """The state before the first word."""
-        cell = self.initial_cell(z)
-        return LstmState(torch.tanh(cell), cell, z)
+        return RecurrentState(self.layer.start(self.initial_cell(z)), z)
 
-    def step(self, tokens: Int64[Tensor, " N"], state: LstmState) -> tuple[Float[Tensor, "N V"], LstmState]:
+    def step(self, tokens: Int64[Tensor, " N"], state: RecurrentState) -> tuple[Float[Tensor, "N V"], RecurrentState]:
         """Take one word each; return the logits of the next over all ids, and the new state."""
-        # Not the fused layer, which would prepare itself anew for each number of rows that are left.
-        inputs = torch.cat([self.dropout_in(self.embedding(tokens)), state.z], -1)
-        hidden, cell = torch.lstm_cell(inputs, (state.hidden, state.cell), *self.lstm.all_weights[0])
-        states = self.dropout_out(hidden)
+        carried = self.layer.step(self._inputs(tokens.unsqueeze(1), state.z).squeeze(1), state.carried)
+        states = self.dropout_out(carried[0])
         if self.skip:
             states = torch.cat([states, state.z], -1)
-        return self.output.logits(states), LstmState(hidden, cell, state.z)
+        return self.output.logits(states), RecurrentState(carried, state.z)
 
-    def _with_dropped_words(self, tokens: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T"]:
-        """Replace a share of the input words by `<unk>`, in training only and never `<s>` (Bowman et al. 2016)."""
-        if not self.training or self.word_dropout == 0.0:
-            return tokens
-        dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
-        return torch.where(dropped & (tokens != BOS), UNK, tokens)
+    def _inputs(self, tokens: Int64[Tensor, "N T"], z: Float[Tensor, "N Z"]) -> Float[Tensor, "N T I"]:
+        """What the layer reads: the embedding of each word and z, or z alone."""
+        z = z.unsqueeze(1).expand(-1, tokens.shape[1], -1)
+        if self.embedding is None:
+            return z
+        embedded = self.dropout_in(self.embedding(self.word_dropout(tokens)))
+        if self.training and self.input_noise > 0.0:
+            embedded = embedded + self.input_noise * torch.randn_like(embedded)
+        return torch.cat([embedded, z.to(embedded.dtype)], -1)

@@ -2,6 +2,7 @@
 
 from latent.bound.controllers import Controller, MinimumRate, ProportionalIntegral, SoftFreeBits
 from latent.bound.elbo import ElboObjective
+from latent.bound.information import Information
 from latent.bound.iwae import IwaeObjective
 from latent.bound.loss import Feedback, Loss
 from latent.bound.mmd import Mmd
@@ -20,6 +21,7 @@ __all__ = [
     "ElboObjective",
     "ElboTerms",
     "Feedback",
+    "Information",
     "IwaeObjective",
     "Ladder",
     "LatentModel",

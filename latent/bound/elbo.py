@@ -10,7 +10,8 @@ from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from latent.bound.controllers import Controller
-from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, bound_figures
+from latent.bound.information import Information
+from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, auxiliary_loss, bound_figures
 from latent.bound.mmd import Mmd
 from latent.bound.schedules import Constant, Schedule
 from latent.bound.terms import ElboTerms
@@ -34,7 +35,10 @@ class ElboObjective:
 
     `controller` multiplies the schedule's weight by a factor that follows the KL. `mmd` adds its weighted penalty: with
     `kl_weight` 1 − α and `mmd.weight` α + λ − 1 this is InfoVAE (Zhao et al. 2017), with `kl_weight` 0
-    MMD-VAE and WAE-MMD (Tolstikhin et al. 2018).
+    MMD-VAE and WAE-MMD (Tolstikhin et al. 2018). `information` rewards the mutual information within the batch.
+
+    `auxiliary_weight` is that of what the model's z predicts beside x, such as the bag of its words; it counts where a
+    model has it.
     """
 
     kind: Literal["elbo"] = "elbo"
@@ -43,6 +47,8 @@ class ElboObjective:
     free_bits: NonNegativeFloat = 0.0
     free_bits_on: FreeBitsOn = "dimension"
     mmd: Mmd | None = None
+    information: Information | None = None
+    auxiliary_weight: NonNegativeFloat = 1.0
     num_samples: PositiveInt = 1  # draws of z for each example
     path_gradient: ClassVar[bool] = False
 
@@ -54,15 +60,20 @@ class ElboObjective:
     def __call__(self, terms: ElboTerms, step: int, feedback: Feedback = NO_FEEDBACK) -> Loss:
         """Return the loss of a batch at a step.
 
-        Raises ValueError for free bits on a KL that has no dimensions and for an MMD to a prior without draws.
+        Raises ValueError for free bits on a KL that has no dimensions, for an MMD to a prior without draws and for the
+        information of a z without a posterior.
         """
         weight, following = self._weight(terms, step, feedback)
         value = -terms.log_likelihood.mean() + weight * self._penalty(terms)
-        if self.mmd is None:
-            return Loss(value, bound_figures(terms, value, weight), following)
-        discrepancy = self.mmd(terms)
-        value = value + self.mmd.weight * discrepancy
-        return Loss(value, {**bound_figures(terms, value, weight), "mmd": discrepancy.detach()}, following)
+        value = value + auxiliary_loss(terms, self.auxiliary_weight)
+        logged: dict[str, Tensor | float] = {}
+        if self.mmd is not None:
+            discrepancy = self.mmd(terms)
+            value, logged["mmd"] = value + self.mmd.weight * discrepancy, discrepancy.detach()
+        if self.information is not None:
+            information = self.information(terms)
+            value, logged["information"] = value - self.information.weight * information, information.detach()
+        return Loss(value, {**bound_figures(terms, value, weight), **logged}, following)
 
     def _weight(self, terms: ElboTerms, step: int, feedback: Feedback) -> tuple[Tensor | float, Feedback]:
         weight = self.kl_weight(step)

@@ -40,7 +40,9 @@ class IwaeObjective:
         return {}
 
     def __call__(self, terms: ElboTerms, step: int, feedback: Feedback = NO_FEEDBACK) -> Loss:
-        """Return the loss of a batch."""
+        """Return the loss of a batch. Raises ValueError where z predicts something beside x: it has no weight here."""
+        if terms.auxiliary is not None:
+            raise ValueError("objective.kind: iwae has no auxiliary_weight; set objective.kind=elbo")
         bound = terms.importance_weighted_bound.mean()
         value = self._doubly_reparameterised(terms, bound) if self.path_gradient else -bound
         return Loss(value, bound_figures(terms, -bound, 1.0))

@@ -24,15 +24,25 @@ class Loss:
     feedback: Feedback = field(default_factory=dict)
 
 
+def auxiliary_loss(terms: ElboTerms, weight: float) -> Float[Tensor, ""] | float:
+    """−weight · log p of what z predicts beside x, the mean over draws and examples; 0 where it predicts nothing."""
+    return 0.0 if terms.auxiliary is None else -weight * terms.auxiliary.mean()
+
+
 def bound_figures(
     terms: ElboTerms, loss: Float[Tensor, ""], kl_weight: Float[Tensor, ""] | float
 ) -> dict[str, Tensor | float]:
-    """What every objective logs: the bound and its two parts with nothing weighted, beside the loss and the weight."""
+    """What every objective logs: the bound and its two parts with nothing weighted, beside the loss and the weight.
+
+    `auxiliary` is −log p of what z predicts beside x, where it does.
+    """
     reconstruction, kl = -terms.log_likelihood.detach().mean(), terms.kl.detach().mean()
+    auxiliary = {} if terms.auxiliary is None else {"auxiliary": -terms.auxiliary.detach().mean()}
     return {
         "loss": loss.detach(),
         "elbo": -(reconstruction + kl),
         "reconstruction": reconstruction,
         "kl": kl,
         "kl_weight": kl_weight,
+        **auxiliary,
     }

@@ -1,6 +1,8 @@
 """A latent-variable model: three parts, and the bound written once in terms of them."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -8,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from latent.bound.schedules import Schedule
 from latent.bound.terms import ElboTerms
 from latent.distributions import kl_divergence, log_prob, rsample_and_log_prob
 
@@ -69,7 +72,20 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         p = self.prior(batch)
         log_prior = log_prob(p, z)
         kl = kl_divergence(q, p, log_posterior - log_prior)
-        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl, p)
+        terms = ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl, p)
+        return replace(terms, posterior=q, auxiliary=self.auxiliary(z, batch))
+
+    def auxiliary(self, z: Float[Tensor, "S B Z"], batch: BatchT) -> Float[Tensor, "S B"] | None:
+        """log p of what z is to predict beside x, in nats: no part of the bound, and None unless a model has it."""
+        return None
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """What of the model changes with the step of training, by its key."""
+        return {}
+
+    def at_step(self, step: int) -> None:
+        """Be what the schedules make it at a step of training: a function of the step, of no use to evaluation."""
 
     def encoder_parameters(self, batch: BatchT) -> list[nn.Parameter]:
         """φ: the parameters that a draw of q(z|x) depends on, found by its gradient, so that no model has to list them.

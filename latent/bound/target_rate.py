@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 
-from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, bound_figures
+from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, auxiliary_loss, bound_figures
 from latent.bound.schedules import Constant, Schedule
 from latent.bound.terms import ElboTerms
 
@@ -28,6 +28,7 @@ class TargetRateObjective:
     kind: Literal["target_rate"] = "target_rate"
     target: Schedule
     kl_weight: Schedule = field(default_factory=Constant)
+    auxiliary_weight: NonNegativeFloat = 1.0  # of what the model's z predicts beside x, where it does
     num_samples: PositiveInt = 1  # draws of z for each example
     path_gradient: ClassVar[bool] = False
 
@@ -40,4 +41,5 @@ class TargetRateObjective:
         """Return the loss of a batch at a step."""
         weight = self.kl_weight(step)
         value = -terms.log_likelihood.mean() + weight * (terms.kl.mean() - self.target(step)).abs()
+        value = value + auxiliary_loss(terms, self.auxiliary_weight)
         return Loss(value, bound_figures(terms, value, weight))

@@ -29,6 +29,8 @@ class ElboTerms:
     kl_is_closed_form: bool
     z: Float[Tensor, "S B Z"]
     prior: Distribution | None = None  # batch shape B; None where no prior can be drawn from without the posterior
+    posterior: Distribution | None = None  # batch shape B; None where there is none of z alone
+    auxiliary: Float[Tensor, "S B"] | None = None  # log p of what z predicts beside x; no part of any bound
 
     @classmethod
     def of(

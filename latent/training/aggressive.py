@@ -40,6 +40,9 @@ class AggressiveUpdate:
     compare_every: PositiveInt = 15
     max_gradient_norm: PositiveFloat = 5.0
 
+    def prepare(self, state: TrainState) -> None:
+        """Nothing is needed beside the state: the phase begins where the feedback says nothing else."""
+
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of either phase."""
         if not state.feedback.get(IS_AGGRESSIVE, 1.0):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
@@ -18,6 +19,7 @@ from latent.training.files import checksum, folder_written_atomically, remove_fo
 from latent.training.state import TrainState
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+ADVERSARY, ADVERSARY_OPTIMIZER = "adversary.safetensors", "adversary_optimizer.safetensors"  # of an update that has one
 NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -42,9 +44,13 @@ def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) 
     folder.mkdir(exist_ok=True)
     with folder_written_atomically(path) as temporary:
         model = state.accelerator.unwrap_model(state.model)
-        _save_tensors({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary / MODEL)
-        _save_tensors(_optimizer_tensors(state.optimizer), temporary / OPTIMIZER)
-        files = {name: checksum(temporary / name) for name in (MODEL, OPTIMIZER)}
+        parts = {MODEL: _module_tensors(model), OPTIMIZER: _optimizer_tensors(state.optimizer)}
+        if state.adversary is not None:
+            parts[ADVERSARY] = _module_tensors(state.adversary.module)
+            parts[ADVERSARY_OPTIMIZER] = _optimizer_tensors(state.adversary.optimizer)
+        for name, tensors in parts.items():
+            _save_tensors(tensors, temporary / name)
+        files = {name: checksum(temporary / name) for name in parts}
         scaler = state.accelerator.scaler
         described: dict[str, Any] = {"step": state.step, "figures": figures, "files": files}
         described["feedback"] = {name: float(value) for name, value in state.feedback.items()}
@@ -58,6 +64,10 @@ def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
         save_file(tensors, path)
     except SafetensorError as error:  # it says so of a full disk too, and is no OSError
         raise OSError(f"{path.name}: {error}") from error
+
+
+def _module_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, torch.Tensor]:
@@ -89,7 +99,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
         if described.pop("checksum", None) != _digest(described):
             raise CheckpointError(f"{path / STATE}: damaged (it has no checksum, or another than its content's)")
-        for name in (MODEL, OPTIMIZER):
+        known = {ADVERSARY, ADVERSARY_OPTIMIZER} & described["files"].keys()
+        for name in (MODEL, OPTIMIZER, *sorted(known)):
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
         figures = {str(key): float(value) for key, value in described["figures"].items()}
@@ -113,25 +124,36 @@ def _digest(described: dict[str, Any]) -> str:
 
 def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:
     """Load the weights. Raises CheckpointError if they are not the model's."""
+    _load_module(checkpoint.path / MODEL, model)
+
+
+def _load_module(path: Path, module: nn.Module) -> None:
     try:
-        model.load_state_dict(load_file(checkpoint.path / MODEL))
-    except (RuntimeError, SafetensorError) as error:
+        module.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{checkpoint.path / MODEL}: does not fit the model of config.yaml: {reason}") from error
+        raise CheckpointError(f"{path}: does not fit the model of config.yaml: {reason}") from error
+
+
+def _load_optimizer(path: Path, optimizer: Optimizer) -> None:
+    try:
+        entries: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in load_file(path).items():
+            index, _, key = name.partition(".")
+            entries.setdefault(int(index), {})[key] = tensor
+        _check_moments(entries, optimizer)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: does not fit the optimizer ({error})") from error
 
 
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Load weights, moments, feedback and step, so that training goes on as if it had never stopped."""
     load_model(checkpoint, state.accelerator.unwrap_model(state.model))
-    try:
-        entries: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in load_file(checkpoint.path / OPTIMIZER).items():
-            index, _, key = name.partition(".")
-            entries.setdefault(int(index), {})[key] = tensor
-        _check_moments(entries, state.optimizer)
-        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": entries})
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{checkpoint.path / OPTIMIZER}: does not fit the optimizer ({error})") from error
+    _load_optimizer(checkpoint.path / OPTIMIZER, state.optimizer)
+    if state.adversary is not None:
+        _load_module(checkpoint.path / ADVERSARY, state.adversary.module)
+        _load_optimizer(checkpoint.path / ADVERSARY_OPTIMIZER, state.adversary.optimizer)
     if state.accelerator.scaler is not None and checkpoint.scaler is not None:
         state.accelerator.scaler.load_state_dict(checkpoint.scaler)
     state.feedback = dict(checkpoint.feedback)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from latent.bound import Batch, LatentModel, Loss, Objective
+from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.state import TrainState
 
 Metrics = Mapping[str, Tensor | float]
@@ -37,10 +37,17 @@ def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: floa
     return norm
 
 
+def terms_of(state: TrainState, batch: Batch, objective: Objective) -> ElboTerms:
+    """The terms of a batch, as many draws as the objective wants, from the model as it is to be at this step."""
+    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+    model.at_step(state.step)
+    terms: ElboTerms = state.model(batch, objective.num_samples, path_gradient=objective.path_gradient)
+    return terms
+
+
 def evaluate(state: TrainState, batch: Batch, objective: Objective) -> Loss:
     """The objective on a batch, with the feedback of the step before; the state is left as it is."""
-    terms = state.model(batch, objective.num_samples, path_gradient=objective.path_gradient)
-    return objective(terms, state.step, state.feedback)
+    return objective(terms_of(state, batch, objective), state.step, state.feedback)
 
 
 def step_on(state: TrainState, batch: Batch, objective: Objective, max_gradient_norm: float) -> Metrics:
@@ -57,6 +64,9 @@ class JointUpdate:
 
     kind: Literal["joint"] = "joint"
     max_gradient_norm: PositiveFloat = 5.0
+
+    def prepare(self, state: TrainState) -> None:
+        """Nothing is needed beside the state."""
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step; return the batch's figures, still on the device, and its weight among the batches."""

@@ -41,6 +41,9 @@ class PretrainedUpdate:
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
     max_gradient_norm: PositiveFloat = 5.0
 
+    def prepare(self, state: TrainState) -> None:
+        """Nothing is needed beside the state."""
+
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of either stage. Raises ValueError for a model that has no first stage."""
         if state.step < self.steps:
@@ -105,6 +108,9 @@ class PretrainedEncoderUpdate:
     kind: Literal["pretrained_encoder"] = "pretrained_encoder"
     steps: PositiveInt
     max_gradient_norm: PositiveFloat = 5.0
+
+    def prepare(self, state: TrainState) -> None:
+        """Nothing is needed beside the state."""
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of either stage."""

@@ -40,6 +40,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     material = side.read(recipe, None)
     state = build_state(material, recipe.train)
     recipe.update.check(state.accelerator.unwrap_model(state.model))
+    recipe.update.prepare(state)
     files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
     run = Run.create(path, side.schema.dump(recipe), files)
     _train(run, recipe, material, state, profile)
@@ -56,6 +57,7 @@ def resume_run(side: Side[RecipeT], run: Run) -> Run:
     check_corpus(run, recipe.corpus)
     material = side.read(recipe, run)
     state = build_state(material, recipe.train)
+    recipe.update.prepare(state)
     _restore(run, state)
     _train(run, recipe, material, state)
     return run
@@ -129,7 +131,9 @@ def _description(
 ) -> list[str]:
     """What is being trained, on what, what was left out of the corpus, and which schedules will not end."""
     num_weights = sum(weight.numel() for weight in state.model.parameters())
+    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
     schedules = {
+        **{f"model.{name}": schedule for name, schedule in model.schedules.items()},
         **{f"objective.{name}": schedule for name, schedule in recipe.objective.schedules.items()},
         "train.learning_rate_schedule": recipe.train.learning_rate_schedule,
     }

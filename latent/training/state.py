@@ -5,10 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """A network that is trained against the model, and its own optimizer. Both are in every checkpoint."""
+
+    module: nn.Module
+    optimizer: Optimizer
 
 
 @dataclass
@@ -18,7 +26,8 @@ class TrainState:
     `build_model` gives the model as it is before the first step, drawn from torch's noise as it then is.
 
     `feedback` is what an objective or an update carries from step to step, by name: nothing at the first step. It is
-    stored with every checkpoint. An objective's stays on the device, so that no step waits for it.
+    stored with every checkpoint. An objective's stays on the device, so that no step waits for it. `adversary` is there
+    where the update has prepared one.
     """
 
     model: LatentModel[Any]
@@ -27,3 +36,4 @@ class TrainState:
     build_model: Callable[[], LatentModel[Any]]
     step: int = 0
     feedback: dict[str, Tensor | float] = field(default_factory=dict)
+    adversary: Adversary | None = None

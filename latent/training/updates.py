@@ -4,15 +4,18 @@ from typing import Annotated
 
 from pydantic import Field
 
+from latent.training.adversarial import AdversarialUpdate
 from latent.training.aggressive import AggressiveUpdate
 from latent.training.joint import Batches, JointUpdate, Metrics
 from latent.training.pretraining import PretrainedEncoderUpdate, PretrainedUpdate
 
 Update = Annotated[
-    JointUpdate | PretrainedUpdate | PretrainedEncoderUpdate | AggressiveUpdate, Field(discriminator="kind")
+    JointUpdate | PretrainedUpdate | PretrainedEncoderUpdate | AggressiveUpdate | AdversarialUpdate,
+    Field(discriminator="kind"),
 ]
 
 __all__ = [
+    "AdversarialUpdate",
     "AggressiveUpdate",
     "Batches",
     "JointUpdate",

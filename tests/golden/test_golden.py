@@ -1,6 +1,6 @@
 """Twenty float64 steps of every recipe on a tiny corpus: the losses are those in this folder.
 
-A change that moves them must say why and by how much; `python tests/golden/test_golden.py` writes them anew.
+A change that moves them must say why and by how much; `python tests/golden/test_golden.py [RECIPE…]` writes them anew.
 """
 
 import json
@@ -38,6 +38,7 @@ def losses(name: str, folder: Path) -> list[float]:
     batches = material.training_data().batches
     state = build_state(material, recipe.train)
     state.model.double()
+    recipe.update.prepare(state)
     found = []
     for step in range(NUM_STEPS):
         seed_everything(recipe.train.seed, Stream.STEP, step)
@@ -59,6 +60,6 @@ def test_every_golden_file_has_its_recipe() -> None:
 
 
 if __name__ == "__main__":
-    for each in NAMES:
+    for each in sys.argv[1:] or NAMES:
         with tempfile.TemporaryDirectory() as temporary:
             (FOLDER / f"{each}.json").write_text(json.dumps(losses(each, Path(temporary)), indent=1) + "\n", "utf-8")

@@ -25,6 +25,7 @@ from latent.distributions.posteriors import (
     BatchNormHeadConfig,
     DeltaHead,
     DeltaHeadConfig,
+    FixedScaleHeadConfig,
     NormalHeadConfig,
     VonMisesFisherHead,
     VonMisesFisherHeadConfig,
@@ -311,3 +312,13 @@ def test_the_uniform_prior_says_the_same_of_every_point() -> None:
     torch.testing.assert_close(z.var((0, 1)), p.variance[0], rtol=0.03, atol=0)
     near_uniform = VonMisesFisher(z[0], torch.full((2,), 1e-4, dtype=torch.float64))
     torch.testing.assert_close(near_uniform.log_prob(z), p.log_prob(z), atol=1e-3, rtol=0)
+
+
+def test_a_fixed_scale_is_every_posterior_s_and_its_kl_is_the_formula() -> None:
+    torch.manual_seed(0)
+    q = FixedScaleHeadConfig(scale=0.1).build(H, Z).double()(features(7))
+    torch.testing.assert_close(q.stddev, torch.full_like(q.mean, 0.1))
+    assert (q.mean.std(0) > 0.01).all()
+    expected = 0.5 * (q.mean.square() + 0.01 - math.log(0.01) - 1)
+    torch.testing.assert_close(kl_to_standard(q), expected)
+    assert (expected >= 1.80).all()

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from tiny import resume_run, start_run, tiny_recipe, write_corpus
 
-from latent.training import Run
-from latent.training.checkpoints import MODEL, OPTIMIZER, STATE, Checkpoint
+from latent.training import Run, RunError
+from latent.training.checkpoints import ADVERSARY, ADVERSARY_OPTIMIZER, MODEL, OPTIMIZER, STATE, Checkpoint
 from textvae.recipe import TextRecipe
 
 CONTROLLERS = {
@@ -45,7 +45,9 @@ def resumed(run: Run, folder: Path, step: int) -> Run:
 
 
 def assert_same_run(a: Run, b: Run, step: int) -> None:
-    for name in (MODEL, OPTIMIZER):
+    names = sorted(path.name for path in (a.path / f"checkpoints/step-{step:06d}").glob("*.safetensors"))
+    assert {MODEL, OPTIMIZER} <= set(names)
+    for name in names:
         first, second = (load_file(run.path / f"checkpoints/step-{step:06d}" / name) for run in (a, b))
         assert first.keys() == second.keys()
         for key in first:
@@ -91,3 +93,50 @@ def test_the_aggressive_phase_goes_on_or_stays_ended(step: int, corpus: Path, tm
             was_aggressive = row["step"] <= 5 * (1 + sum(phases))
             assert row["cost"] in ((5, 7) if was_aggressive else (1,))
     assert_same_run(run, resumed(run, tmp_path / "stopped", step), 30)
+
+
+ADVERSARIAL = ("update={kind: adversarial, hidden_size: 8}", "model.encoder_noise={deletion: 0.3, masking: 0.1}")
+
+
+def test_an_adversary_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> None:
+    run = start_run(plain(corpus, *ADVERSARIAL), tmp_path / "whole")
+    for name in (ADVERSARY, ADVERSARY_OPTIMIZER):
+        early, late = (load_file(run.path / f"checkpoints/step-{step:06d}" / name) for step in (10, 30))
+        assert early.keys() == late.keys()
+        assert all(not torch.equal(early[key], late[key]) for key in early)
+    assert_same_run(run, resumed(run, tmp_path / "stopped", 10), 30)
+
+
+@pytest.mark.parametrize("name", [ADVERSARY, ADVERSARY_OPTIMIZER])
+def test_a_damaged_or_missing_adversary_is_found(name: str, corpus: Path, tmp_path: Path) -> None:
+    run = start_run(plain(corpus, *ADVERSARIAL, "train.steps=20"), tmp_path / "run")
+    path = run.path / "checkpoints/step-000020" / name
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    checkpoint, damaged = run.checkpoint("last")
+    assert checkpoint.step == 10
+    assert [name in line for line in damaged] == [True]
+    (run.path / "checkpoints/step-000010" / name).unlink()
+    with pytest.raises(RunError, match="no checkpoint to load"):
+        run.checkpoint("last")
+
+
+def test_a_scheduled_word_dropout_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> None:
+    schedule = "model.word_dropout_schedule={kind: linear, start: 1.0, end: 0.0, steps: 40}"
+    run = start_run(plain(corpus, "model.word_dropout=0.9", schedule), tmp_path / "whole")
+    assert_same_run(run, resumed(run, tmp_path / "stopped", 10), 30)
+    constant = start_run(plain(corpus, "model.word_dropout=0.9"), tmp_path / "constant")
+    first, second = (load_file(each.path / "checkpoints/step-000030" / MODEL) for each in (run, constant))
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+    log = (run.path / "log.txt").read_text("utf-8")
+    assert "model.word_dropout_schedule is only 0.28 at step 30, on its way to 0" in log
+
+
+@pytest.mark.parametrize("name", ["bow2017", "mi"])
+def test_what_an_objective_adds_is_logged_beside_the_bound(name: str, corpus: Path, tmp_path: Path) -> None:
+    run = start_run(tiny_recipe(corpus, recipe=name), tmp_path / "whole")
+    for row in rows(run):
+        if "loss" in row:
+            assert row["elbo"] == pytest.approx(-row["reconstruction"] - row["kl"], rel=1e-4)
+            added = row["auxiliary"] if name == "bow2017" else -0.9 * row["information"]
+            assert row["loss"] == pytest.approx(-row["elbo"] + added, rel=1e-4)
+    assert_same_run(run, resumed(run, tmp_path / "stopped", 10), 30)

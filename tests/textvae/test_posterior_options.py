@@ -27,13 +27,14 @@ SIZES = {"latent_size": 4, "embedding_size": 8, "hidden_size": 8}
 OPTIONS = {
     "batch_norm": ("model.posterior={kind: batch_norm}",),
     "delta": ("model.posterior={kind: delta}",),
+    "fixed_scale": ("model.posterior={kind: fixed_scale, scale: 0.3}",),
     "fixed": ("model.posterior={kind: von_mises_fisher, concentration: 8.0}",),
     "learned": ("model.posterior={kind: von_mises_fisher, concentration: 8.0, learned_concentration: true}",),
     "mixture": ("model.prior={kind: mixture, num_components: 3}",),
     "vamp": ("model.prior={kind: vamp, num_components: 3, length: 4}",),
     "skip": ("model.skip=true",),
 }
-LEAST_KL = {"batch_norm": 0.3, "delta": 0.4, "fixed": 1.0, "learned": 1.0}
+LEAST_KL = {"batch_norm": 0.3, "delta": 0.4, "fixed_scale": 2.99, "fixed": 1.0, "learned": 1.0}
 SAMPLED_KL = -0.1  # a Monte Carlo estimate of a small KL may be below 0
 
 
@@ -103,11 +104,15 @@ def test_every_use_of_it_works(trained: Trained, tmp_path: Path) -> None:
             "posterior von_mises_fisher goes with prior uniform_sphere, not with mixture",
         ),
         (["model.posterior={kind: von_mises_fisher}", "model.latent_size=1"], "needs latent_size 2 or more"),
-        (["model.posterior={kind: gamma}"], "'batch_norm', 'delta', 'normal', 'von_mises_fisher'"),
+        (["model.posterior={kind: gamma}"], "'batch_norm', 'delta', 'fixed_scale', 'normal', 'von_mises_fisher'"),
         (["model.posterior={kind: batch_norm, gama: 0.5}"], r"model.posterior.gama: unexpected key"),
         (["model.posterior={kind: batch_norm, gamma: 0.0}"], r"model.posterior.gamma: .*greater than 0"),
         (["model.posterior={kind: delta, least_kl: -0.1}"], r"model.posterior.least_kl: .*greater than 0"),
         (["model.posterior={kind: von_mises_fisher, concentration: 1e9}"], "model.posterior.concentration: .*10000"),
+        (
+            ["model.posterior={kind: fixed_scale, scale: 0.0}"],
+            "model.posterior.scale: .*greater than or equal to 0.001",
+        ),
         (["model.prior={kind: mixture, num_components: 0}"], "model.prior.num_components: .*greater than 0"),
         (["model.skip=true", "model.tie_weights=true"], "tie_weights needs skip=false"),
     ],

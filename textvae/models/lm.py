@@ -1,17 +1,20 @@
 """The language-model baseline: the LSTM sentence VAE's decoder without z, which every VAE is held against."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch.distributions import Distribution
 
 from corpora import TextBatch
+from latent.bound import Constant, Schedule
 from latent.distributions import standard_normal
 from latent.distributions.priors import FixedPrior
-from textvae.decoders import LstmDecoder
-from textvae.models.lstm import LstmVaeConfig, Share, check_tie
+from textvae.cells import CellName
+from textvae.decoders import RecurrentDecoder
+from textvae.models.lstm import LstmVaeConfig, check_tie, check_word_dropout
 from textvae.models.sentence_model import SentenceDecoder, SentenceModel
+from textvae.noise import Share, WordDropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,28 +24,36 @@ class LanguageModelConfig:
     kind: Literal["lm"] = "lm"
     embedding_size: PositiveInt = LstmVaeConfig.embedding_size
     hidden_size: PositiveInt = LstmVaeConfig.hidden_size
+    cell: CellName = LstmVaeConfig.cell
     word_dropout: Annotated[float, Field(ge=0, le=1)] = LstmVaeConfig.word_dropout
+    word_dropout_schedule: Schedule = field(default_factory=Constant)
+    input_noise: NonNegativeFloat = LstmVaeConfig.input_noise
     dropout_in: Share = LstmVaeConfig.dropout_in
     dropout_out: Share = LstmVaeConfig.dropout_out
     tie_weights: bool = LstmVaeConfig.tie_weights
 
     def __post_init__(self) -> None:
+        check_word_dropout(self.word_dropout, self.word_dropout_schedule)
         check_tie(self.tie_weights, self.embedding_size, self.hidden_size)
 
     def build(self, num_ids: int) -> "LanguageModel":
         """The model for a tokenizer of `num_ids` ids."""
-        decoder = LstmDecoder(
+        decoder = RecurrentDecoder(
             num_ids,
             latent_size=0,
             embedding_size=self.embedding_size,
             hidden_size=self.hidden_size,
+            cell=self.cell,
+            history=True,
             word_dropout=self.word_dropout,
+            word_dropout_schedule=self.word_dropout_schedule,
+            input_noise=self.input_noise,
             dropout_in=self.dropout_in,
             dropout_out=self.dropout_out,
             tie_weights=self.tie_weights,
             skip=False,
         )
-        return LanguageModel(decoder)
+        return LanguageModel(decoder, decoder.word_dropout)
 
 
 class LanguageModel(SentenceModel):
@@ -54,9 +65,10 @@ class LanguageModel(SentenceModel):
 
     latent_size = 0
 
-    def __init__(self, decoder: SentenceDecoder[Any]) -> None:
+    def __init__(self, decoder: SentenceDecoder[Any], word_dropout: WordDropout | None) -> None:
         super().__init__()
         self.decoder = decoder
+        self.word_dropout = word_dropout
         self.nothing = FixedPrior(standard_normal, self.latent_size)
 
     def posterior(self, batch: TextBatch) -> Distribution:

@@ -1,16 +1,23 @@
-"""The LSTM sentence VAE of Bowman et al. 2016, "Generating Sentences from a Continuous Space", as in He et al. 2019."""
+"""The recurrent sentence VAE of Bowman et al. 2016, "Generating Sentences from a Continuous Space".
+
+Its LSTM is as in He et al. 2019; every other part is an option.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from latent.bound import Constant, Schedule
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
-from textvae.decoders import LstmDecoder
-from textvae.encoders import LstmEncoder
+from textvae.bag_of_words import BagOfWords
+from textvae.cells import CellName
+from textvae.decoders import RecurrentDecoder
+from textvae.encoders import PoolingName, RecurrentEncoder
 from textvae.models.sentence_vae import SentenceVae
+from textvae.noise import Share, WordNoiseConfig
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+ENDS = (0, 10**9)  # steps at which every schedule has its extremes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,38 +28,56 @@ class LstmVaeConfig:
     latent_size: PositiveInt = 32
     embedding_size: PositiveInt = 256
     hidden_size: PositiveInt = 256
+    cell: CellName = "lstm"  # of encoder and decoder
     bidirectional: bool = False  # of the encoder
+    pooling: PoolingName = "last"  # of the encoder's states
+    encoder_noise: WordNoiseConfig | None = None  # on the words that the encoder reads, in training
+    history: bool = True  # whether the decoder reads the words before; without, z alone
     word_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of decoder inputs replaced by <unk>, in training
+    word_dropout_schedule: Schedule = field(default_factory=Constant)  # a factor on word_dropout
+    input_noise: NonNegativeFloat = 0.0  # standard deviation, on the decoder's embeddings, in training
     dropout_in: Share = 0.5  # of the decoder's embeddings
     dropout_out: Share = 0.5  # of the decoder's states before the output layer
     encoder_dropout: Share = 0.0  # of the encoder's embeddings
     tie_weights: bool = False  # the decoder's output layer is its embedding
     skip: bool = False  # the decoder's output layer is given z too
+    bag_of_words: bool = False  # z predicts the words without their order too, for objective.auxiliary_weight
     posterior: PosteriorConfig = field(default_factory=NormalHeadConfig)
     prior: PriorConfig | None = None  # the posterior's own: N(0, I), or the uniform sphere
 
     def __post_init__(self) -> None:
         prior_for(self.posterior, self.prior, self.latent_size)
+        check_word_dropout(self.word_dropout, self.word_dropout_schedule)
+        if not self.history and (self.word_dropout > 0 or self.input_noise > 0 or self.tie_weights):
+            raise ValueError(
+                "history=false leaves no words to read: it needs word_dropout=0, input_noise=0 and tie_weights=false"
+            )
         if self.tie_weights and self.skip:
             raise ValueError("tie_weights needs skip=false: an embedding has no columns for z")
         check_tie(self.tie_weights, self.embedding_size, self.hidden_size)
 
     def build(self, num_ids: int) -> SentenceVae:
         """The model for a tokenizer of `num_ids` ids."""
-        encoder = LstmEncoder(
+        encoder = RecurrentEncoder(
             num_ids,
             embedding_size=self.embedding_size,
             hidden_size=self.hidden_size,
+            cell=self.cell,
             bidirectional=self.bidirectional,
+            pooling=self.pooling,
             dropout=self.encoder_dropout,
         )
         head = self.posterior.build(encoder.num_features, self.latent_size)
-        decoder = LstmDecoder(
+        decoder = RecurrentDecoder(
             num_ids,
             latent_size=self.latent_size,
             embedding_size=self.embedding_size,
             hidden_size=self.hidden_size,
+            cell=self.cell,
+            history=self.history,
             word_dropout=self.word_dropout,
+            word_dropout_schedule=self.word_dropout_schedule,
+            input_noise=self.input_noise,
             dropout_in=self.dropout_in,
             dropout_out=self.dropout_out,
             tie_weights=self.tie_weights,
@@ -60,7 +85,16 @@ class LstmVaeConfig:
         )
         prior = prior_for(self.posterior, self.prior, self.latent_size)
         return SentenceVae(
-            encoder, head, decoder, prior, latent_size=self.latent_size, embedding_size=self.embedding_size
+            encoder,
+            head,
+            decoder,
+            prior,
+            latent_size=self.latent_size,
+            embedding_size=self.embedding_size,
+            word_dropout=decoder.word_dropout,
+            encoder_noise=None if self.encoder_noise is None else self.encoder_noise.build(),
+            # after all else, whose initial weights are those of a model without it
+            bag_of_words=BagOfWords(num_ids, self.latent_size) if self.bag_of_words else None,
         )
 
 
@@ -68,3 +102,13 @@ def check_tie(tie_weights: bool, embedding_size: int, hidden_size: int) -> None:
     """Raise ValueError where the output layer, which reads states, cannot be the embedding."""
     if tie_weights and embedding_size != hidden_size:
         raise ValueError(f"tie_weights needs embedding_size ({embedding_size}) = hidden_size ({hidden_size})")
+
+
+def check_word_dropout(word_dropout: float, schedule: Schedule) -> None:
+    """Raise ValueError where the share leaves 0 … 1 at either end of its schedule."""
+    shares = [word_dropout * schedule(step) for step in ENDS]
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError(
+            f"word_dropout times word_dropout_schedule has to stay within 0 … 1, and goes from {shares[0]:g} to "
+            f"{shares[1]:g}"
+        )

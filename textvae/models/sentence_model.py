@@ -1,5 +1,6 @@
 """What every model of sentences is: a latent-variable model whose p(x|z) is a decoder, scored by token and decoded."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -7,8 +8,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from corpora import TextBatch
-from latent.bound import LatentModel
+from latent.bound import LatentModel, Schedule
 from textvae.decoding import Decoder, Decoding, State, decode
+from textvae.noise import WordDropout
 
 
 @runtime_checkable
@@ -32,6 +34,7 @@ class SentenceModel(LatentModel[TextBatch]):
     """A posterior and a prior, which the model gives, and p(x|z) a decoder."""
 
     decoder: SentenceDecoder[Any]
+    word_dropout: WordDropout | None = None  # of the words that the decoder reads
 
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"]:
         """log p(x|z) in nats: the sum over the words and `</s>` of each sentence."""
@@ -56,6 +59,16 @@ class SentenceModel(LatentModel[TextBatch]):
     def nearest(self, z: Float[Tensor, "N Z"]) -> Float[Tensor, "N Z"]:
         """The points nearest to z that a draw can be: z itself, unless a model says otherwise."""
         return z
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Of the word dropout."""
+        return {} if self.word_dropout is None else {"word_dropout_schedule": self.word_dropout.schedule}
+
+    def at_step(self, step: int) -> None:
+        """Take the word dropout of a step of training."""
+        if self.word_dropout is not None:
+            self.word_dropout.at_step(step)
 
 
 def _repeated(

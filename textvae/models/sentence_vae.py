@@ -8,7 +8,9 @@ from torch.distributions import Distribution
 
 from corpora import TextBatch
 from latent.distributions import Head, PriorConfig
+from textvae.bag_of_words import BagOfWords
 from textvae.models.sentence_model import SentenceDecoder, SentenceModel
+from textvae.noise import WordDropout, WordNoise
 
 
 @runtime_checkable
@@ -27,7 +29,11 @@ class Encoder(Protocol):
 
 
 class SentenceVae(SentenceModel):
-    """q(z|x) from a head on an encoder's features, p(z) = N(0, I) or another prior, p(x|z) a decoder given z."""
+    """q(z|x) from a head on an encoder's features, p(z) = N(0, I) or another prior, p(x|z) a decoder given z.
+
+    In training `encoder_noise` changes the words that the encoder reads (the targets stay), `word_dropout` those that
+    the decoder reads, by its schedule, and z predicts the bag of words too.
+    """
 
     def __init__(
         self,
@@ -38,17 +44,26 @@ class SentenceVae(SentenceModel):
         *,
         latent_size: int,
         embedding_size: int,
+        word_dropout: WordDropout | None = None,
+        encoder_noise: WordNoise | None = None,
+        bag_of_words: BagOfWords | None = None,
     ) -> None:
         super().__init__()
         self.latent_size = latent_size
         self.encoder = encoder
         self.head = head
         self.decoder = decoder
+        self.word_dropout = word_dropout
+        self.encoder_noise = encoder_noise
+        self.bag_of_words = bag_of_words
         self.latent_prior = prior.build(latent_size, embedding_size, self._posterior_of)
 
     def posterior(self, batch: TextBatch) -> Distribution:
         """q(z|x): batch shape B, event shape Z."""
-        q: Distribution = self.head(self.encoder(batch.tokens, batch.lengths))
+        tokens, lengths = batch.tokens, batch.lengths
+        if self.encoder_noise is not None:
+            tokens, lengths = self.encoder_noise(tokens, lengths)
+        q: Distribution = self.head(self.encoder(tokens, lengths))
         return q
 
     def prior(self, batch: TextBatch) -> Distribution:
@@ -65,3 +80,9 @@ class SentenceVae(SentenceModel):
         """The points nearest to z that a draw can be: the head knows."""
         found: Float[Tensor, "N Z"] = self.head.nearest(z)
         return found
+
+    def auxiliary(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"] | None:
+        """log p of the bag of words given z, in training; None where there is none, and in evaluation."""
+        if self.bag_of_words is None or not self.training:
+            return None
+        return self.bag_of_words.log_likelihood(z, batch.targets, batch.mask)

@@ -1,0 +1,94 @@
+"""`kind: adversarial`: a discriminator tells the posteriors' z from the prior's, and the encoder learns to fool it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from latent.bound import ElboTerms, LatentModel, Objective
+from latent.training.aggressive import frozen
+from latent.training.joint import Batches, Metrics, descend, terms_of
+from latent.training.state import Adversary, TrainState
+
+BETAS = (0.5, 0.999)  # of the discriminator's Adam, as the authors' code has them
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialUpdate:
+    r"""An adversarial autoencoder: draws of q_agg are brought to the prior by a discriminator D of z.
+
+    \[ \min_{\theta, \phi} \; \mathrm{objective} - \lambda \, \mathbb{E}_{q(z|x)} \log D(z), \quad
+    \max_D \; \mathbb{E}_{p(z)} \log D(z) + \mathbb{E}_{q(z|x)} \log (1 - D(z)) \]
+
+    The model takes its step first, then D takes one on the same z, through which no gradient goes. D is a network with
+    one layer of rectifiers; it has an optimizer and a constant learning rate of its own, and both are in every
+    checkpoint. With `objective.kl_weight` 0 this is the adversarial autoencoder, with noise on the encoder's words the
+    denoising one. The posterior stays what the model's head makes it, so the bound and all measures are what they are
+    elsewhere.
+
+    References: Makhzani et al. 2016, "Adversarial Autoencoders"; Shen et al. 2020, "Educating Text Autoencoders: Latent
+    Representation Guidance via Denoising", whose values are the defaults.
+    """
+
+    kind: Literal["adversarial"] = "adversarial"
+    weight: PositiveFloat = 10.0  # λ
+    hidden_size: PositiveInt = 512  # of the discriminator
+    learning_rate: PositiveFloat = 5e-4  # of the discriminator
+    max_gradient_norm: PositiveFloat = 5.0
+
+    def prepare(self, state: TrainState) -> None:
+        """Give the state a discriminator; its weights are drawn after those of the model, which they leave alone."""
+        model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+        like = next(model.parameters())
+        module = nn.Sequential(
+            nn.Linear(model.latent_size, self.hidden_size), nn.ReLU(), nn.Linear(self.hidden_size, 1)
+        ).to(like.device, like.dtype)
+        optimizer = torch.optim.Adam(module.parameters(), lr=self.learning_rate, betas=BETAS)
+        state.adversary = Adversary(module, optimizer)
+
+    def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
+        """Take one step of the model and one of the discriminator.
+
+        Raises ValueError for a model whose prior cannot be drawn from.
+        """
+        adversary = state.adversary
+        assert adversary is not None  # `prepare` comes first
+        batch = batches[state.step].to(state.accelerator.device)
+        terms = terms_of(state, batch, objective)
+        drawn = _prior_draws(terms)
+        loss = objective(terms, state.step, state.feedback)
+        with frozen(adversary.module.parameters()):
+            caught = _negative_log(adversary.module(terms.z))
+            value = loss.value + self.weight * caught
+            norm = descend(state, value * batch.weight, self.max_gradient_norm)
+        state.feedback |= loss.feedback
+        error = _negative_log(adversary.module(drawn)) + _negative_log(-adversary.module(terms.z.detach()))
+        adversary.optimizer.zero_grad(set_to_none=True)
+        (error * batch.weight).backward()
+        adversary.optimizer.step()
+        found = {**loss.logged, "loss": value.detach(), "adversary": caught.detach(), "discriminator": error.detach()}
+        return {**found, "gradient_norm": norm, "weight": batch.weight}
+
+    def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
+        """Nothing hangs on a validation."""
+
+    def check(self, model: LatentModel[Any]) -> None:
+        """Raise ValueError for a model without a z to tell apart."""
+        if model.latent_size == 0:
+            raise ValueError(f"update.kind: adversarial needs a z, and {type(model).__name__} has none; use joint")
+
+
+def _negative_log(logits: Float[Tensor, "S B 1"]) -> Float[Tensor, ""]:
+    """−log sigmoid(logits), the mean over draws and examples."""
+    return F.softplus(-logits).mean()
+
+
+def _prior_draws(terms: ElboTerms) -> Float[Tensor, "S B Z"]:
+    if terms.prior is None:
+        raise ValueError("update.kind: adversarial: this model gives no prior to draw from; set update.kind=joint")
+    return terms.prior.sample(torch.Size([len(terms.z)])).to(terms.z.dtype)

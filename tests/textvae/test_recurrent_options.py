@@ -1,0 +1,126 @@
+"""Cells, poolings, a decoder without history and noise on its embeddings, each against a second way to compute it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from corpora import BOS, Sentences, Tokenizer
+from textvae.cells import LAYERS, GruLayer
+from textvae.encoders import RecurrentEncoder, reverse_within_length
+from textvae.models import LstmVaeConfig, SentenceVae
+
+SIZES = {"latent_size": 4, "embedding_size": 8, "hidden_size": 8}
+
+
+def built(tokenizer: Tokenizer, **options: object) -> SentenceVae:
+    torch.manual_seed(0)
+    return LstmVaeConfig(**SIZES, **options).build(len(tokenizer)).double().eval()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_step_at_a_time_is_the_whole_run(name: str) -> None:
+    torch.manual_seed(0)
+    layer = LAYERS[name](5, 7).double()
+    inputs, carried = torch.randn(3, 6, 5).double(), layer.start(torch.randn(3, 7).double())
+    found, states = layer.run(inputs, carried), []
+    for t in range(6):
+        carried = layer.step(inputs[:, t], carried)
+        states.append(carried[0])
+    torch.testing.assert_close(torch.stack(states, 1), found)
+
+
+def test_the_gru_is_its_equations() -> None:
+    """Cho et al. 2014, with torch's place for the reset gate: on the product, not on the state."""
+    torch.manual_seed(0)
+    layer = GruLayer(5, 7).double()
+    x, h = torch.randn(3, 5).double(), torch.randn(3, 7).double()
+    from_x = F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0).chunk(3, 1)
+    from_h = F.linear(h, layer.weight_hh_l0, layer.bias_hh_l0).chunk(3, 1)
+    reset, update = torch.sigmoid(from_x[0] + from_h[0]), torch.sigmoid(from_x[1] + from_h[1])
+    candidate = torch.tanh(from_x[2] + reset * from_h[2])
+    torch.testing.assert_close(layer.step(x, (h,))[0], (1 - update) * candidate + update * h)
+    torch.testing.assert_close(layer.start(h)[0], torch.tanh(h))
+
+
+def test_a_gru_has_gated_recurrent_units_everywhere(tokenizer: Tokenizer) -> None:
+    model = built(tokenizer, cell="gru", bidirectional=True)
+    layers = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+    assert [type(layer) for layer in layers] == [GruLayer] * 3
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_pooling_takes_each_sentence_s_own_positions(
+    pooling: str, bidirectional: bool, tokenizer: Tokenizer, split: Sentences
+) -> None:
+    """Sentence by sentence, without padding."""
+    torch.manual_seed(0)
+    encoder = RecurrentEncoder(
+        len(tokenizer),
+        embedding_size=8,
+        hidden_size=6,
+        cell="lstm",
+        bidirectional=bidirectional,
+        pooling=pooling,
+        dropout=0.0,
+    ).double()
+    batch = split.batch(range(12))
+    assert len(set(batch.lengths.tolist())) > 1
+    found = encoder(batch.tokens, batch.lengths)
+    for row, tokens, length in zip(found, batch.tokens, batch.lengths, strict=True):
+        alone = tokens[None, :length]
+        orders = (alone, reverse_within_length(alone, length[None]))
+        pairs = zip(encoder.directions, orders, strict=False)
+        states = [layer(encoder.embedding(order))[0][0] for layer, order in pairs]
+        pooled = [each.mean(0) if pooling == "mean" else each.max(0).values for each in states]
+        torch.testing.assert_close(row, torch.cat(pooled))
+
+
+@pytest.mark.parametrize("cell", LAYERS)
+def test_without_history_no_word_says_anything_of_the_next(cell: str, tokenizer: Tokenizer, split: Sentences) -> None:
+    model = built(tokenizer, history=False, cell=cell)
+    batch = split.batch(range(7))
+    z = torch.randn(1, 7, 4).double()
+    changed = batch.tokens.clone()
+    changed[:, 1] = torch.where(changed[:, 1] == 5, 6, 5)
+    other = type(batch)(tokens=changed, lengths=batch.lengths, indices=batch.indices)
+    found, after = model.token_log_likelihood(z, batch)[0], model.token_log_likelihood(z, other)[0]
+    assert torch.equal(after[:, 1:], found[:, 1:])
+    assert (after[:, 0] != found[:, 0]).all()
+    assert not [name for name, _ in model.decoder.named_parameters() if "embedding" in name]
+
+
+def test_without_history_the_probabilities_of_all_short_sentences_sum_to_those_of_ending(tokenizer: Tokenizer) -> None:
+    """A proper p(x|z): of three positions, independent given z, all sentences that end within them make up the rest."""
+    model = built(tokenizer, history=False)
+    z = torch.randn(3, 4).double()
+    state, log_ends = model.decoder.start(z), []
+    for token in (BOS, 7, 9):
+        logits, state = model.decoder.step(torch.full((3,), token), state)
+        log_ends.append(logits.log_softmax(-1)[:, 2])
+    going = 1 - torch.stack(log_ends, 1).exp()
+    ended = 1 - going.prod(1)
+    words = range(3, len(tokenizer))
+    rows = [[BOS, 2], *([BOS, a, 2] for a in words), *([BOS, a, b, 2] for a in words for b in words)]
+    total = torch.zeros(3).double()
+    for length in (2, 3, 4):
+        tokens = torch.tensor([row for row in rows if len(row) == length])
+        for k in range(3):
+            found = model.decoder.log_likelihood(
+                z[k].expand(len(tokens), -1), tokens, torch.ones(len(tokens), length - 1, dtype=torch.bool)
+            )
+            total[k] += found.exp().sum()
+    torch.testing.assert_close(total, ended)
+
+
+def test_input_noise_is_normal_noise_on_the_embeddings_in_training(tokenizer: Tokenizer) -> None:
+    model = built(tokenizer, input_noise=0.5, dropout_in=0.0)
+    tokens, z = torch.full((400, 30), 6), torch.randn(400, 4).double()
+    clean = model.decoder._inputs(tokens, z)
+    noisy = model.decoder.train()._inputs(tokens, z)
+    noise: Tensor = noisy - clean
+    assert (noise[..., 8:] == 0).all()  # none on z
+    assert noise[..., :8].std().item() == pytest.approx(0.5, rel=0.02)
+    assert noise[..., :8].mean().abs() < 0.01
+    assert torch.equal(model.decoder.eval()._inputs(tokens, z), clean)
