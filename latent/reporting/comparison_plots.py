@@ -20,33 +20,34 @@ TICKS = MaxNLocator(6, steps=[1, 2, 5, 10])
 
 
 def draw_rate_distortion(points: Sequence[tuple[Estimate, Estimate]], hollow: Sequence[bool]) -> str:
-    """Each run's KL and reconstruction with their intervals as a cross, and lines of equal −ELBO, as an SVG element.
+    """`plot_rate_distortion` as an SVG element."""
+    return draw_svg("Rate–distortion plane", lambda axes: plot_rate_distortion(axes, points, hollow), (5.4, 3.4))
+
+
+def plot_rate_distortion(axes: Axes, points: Sequence[tuple[Estimate, Estimate]], hollow: Sequence[bool]) -> None:
+    """Each run's KL and reconstruction with their intervals as a cross, and lines of equal −ELBO.
 
     Hollow points are those that may not be compared with the first.
     """
-
-    def draw(axes: Axes) -> None:
-        drawn = 0
-        for number, ((rate, distortion), is_hollow) in enumerate(zip(points, hollow, strict=True)):
-            ends = np.array([[e.value, e.low, e.high] for e in (rate, distortion)])
-            if not np.isfinite(ends).all():
-                continue
-            drawn += 1
-            (x, y), arms = ends[:, 0].tolist(), np.abs(ends[:, 1:] - ends[:, :1])
-            colour = COLOURS[number % len(COLOURS)]
-            face = "none" if is_hollow else colour
-            axes.errorbar(x, y, arms[1][:, None], arms[0][:, None], fmt="none", ecolor=colour, elinewidth=1)
-            axes.plot(x, y, "o", color=colour, markerfacecolor=face, markersize=5)
-        axes.set_xlabel("rate: KL, nats")
-        axes.set_ylabel("distortion: reconstruction, nats")
-        if not drawn:
-            say_instead(axes, "no finite figures")
-            return
-        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
-        axes.margins(0.08)
-        _lines_of_equal_sum(axes)
-
-    return draw_svg("Rate–distortion plane", draw, (5.4, 3.4))
+    drawn = 0
+    for number, ((rate, distortion), is_hollow) in enumerate(zip(points, hollow, strict=True)):
+        ends = np.array([[e.value, e.low, e.high] for e in (rate, distortion)])
+        if not np.isfinite(ends).all():
+            continue
+        drawn += 1
+        (x, y), arms = ends[:, 0].tolist(), np.abs(ends[:, 1:] - ends[:, :1])
+        colour = COLOURS[number % len(COLOURS)]
+        face = "none" if is_hollow else colour
+        axes.errorbar(x, y, arms[1][:, None], arms[0][:, None], fmt="none", ecolor=colour, elinewidth=1)
+        axes.plot(x, y, "o", color=colour, markerfacecolor=face, markersize=5)
+    axes.set_xlabel("rate: KL, nats")
+    axes.set_ylabel("distortion: reconstruction, nats")
+    if not drawn:
+        say_instead(axes, "no finite figures")
+        return
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    axes.margins(0.08)
+    _lines_of_equal_sum(axes)
 
 
 def _lines_of_equal_sum(axes: Axes) -> None:

@@ -1,0 +1,289 @@
+"""The remedies' table: a language model, the plain VAE and the remedies on the Penn Treebank, otherwise alike.
+
+    python benchmarks/remedies.py --data ../shared/data --out remedies --epochs 20 --seeds 0 1 2
+
+Rows stand in the order of their importance, and are trained and measured in it, seed after seed. After each run
+`OUT/remedies.md` and `OUT/remedies.png` are written anew, of all runs in OUT that have been measured; so the script may
+be stopped at any time and called again. Options that make another training want another `--out`.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from latent.reporting import shown
+from latent.reporting.comparability import differing_settings
+from latent.reporting.comparison import Comparison, Difference, compare_measured
+from latent.reporting.comparison_plots import plot_rate_distortion
+from latent.reporting.pooling import Group
+from latent.reporting.run_kind import MeasuredRun
+from latent.reporting.stored_measures import load_measures, save_measures
+from latent.reporting.tables import negated
+from latent.training import Run, resume_run, start_run
+from latent.training.checkpoints import list_checkpoints
+from latent.training.files import write_atomically
+from textvae.measuring import measure
+from textvae.recipe import TextRecipe
+from textvae.run_kind import KIND
+from textvae.session import open_trained
+from textvae.side import TEXT
+
+BASELINE = "lstm_lm"
+CORPUS = ("corpus.kind=files", "corpus.tokenizer={kind: word}", "corpus.max_length=128")
+DECODER = ("model.embedding_size=256", "model.hidden_size=256", "model.dropout_in=0.5", "model.dropout_out=0.5")
+LATENT = ("model.latent_size=32", "model.bidirectional=true")
+TRAINING = (
+    "train.tokens_per_batch=2048",
+    "train.learning_rate=0.002",
+    "train.learning_rate_schedule={kind: linear, start: 1.0, end: 0.05, steps: STEPS}",
+)
+SECONDS = "training_seconds.json"
+HEAD = (
+    "row", "seeds", "−ELBO", "IW NLL", "its difference from the LM", "PPL", "KL", "MI", "active units",
+    "shuffled-z gain", "BLEU", "verdict", "minutes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe, the keys in which it differs from `plain`, and its own lengths, given the number of steps."""
+
+    recipe: str
+    parts: tuple[str, ...]
+    settings: Callable[[int], tuple[str, ...]] = lambda steps: ()
+    latent: tuple[str, ...] = LATENT
+
+
+def warm_up(steps: int) -> tuple[str, ...]:
+    """A third of the training."""
+    return (f"objective.kl_weight={{kind: linear, start: 0.0, end: 1.0, steps: {round(steps / 3)}}}",)
+
+
+def two_stages(steps: int) -> tuple[str, ...]:
+    """A third of the training for the autoencoder, a third for the KL weight."""
+    third = round(steps / 3)
+    rise = f"objective.kl_weight={{kind: linear, start: 0.0, end: 1.0, steps: {third}, delay: {third}}}"
+    return (f"update.steps={third}", rise)
+
+
+ROWS = {
+    BASELINE: Row("lstm_lm", ("model",), latent=()),
+    "plain": Row("plain", ()),
+    "fbp2019": Row("fbp2019", ("objective", "update"), two_stages),
+    "freebits": Row("freebits", ("objective",), warm_up),
+    "bnvae2020": Row("bnvae2020", ("model.posterior",)),
+    "skip2019": Row("skip2019", ("model.skip",)),
+    "cyclical2019": Row(
+        "cyclical2019",
+        ("objective.kl_weight",),
+        lambda steps: (f"objective.kl_weight={{kind: cyclical, period: {steps // 4}, ramp: 0.5, cycles: 4}}",),
+    ),
+    "bowman2016": Row(
+        "plain",
+        ("objective.kl_weight", "model.word_dropout"),
+        lambda steps: (*warm_up(steps), "model.word_dropout=0.4"),
+    ),
+    "lstm": Row("lstm", ("objective", "model.word_dropout"), warm_up),
+    "beta": Row("beta", ("objective.kl_weight",)),
+    "mdr2020": Row("mdr2020", ("objective.controller",)),
+    "controlvae": Row("controlvae", ("objective.controller",)),
+    "target_rate": Row(
+        "target_rate",
+        ("objective",),
+        lambda steps: (f"objective.target={{kind: linear, start: 0.0, end: 8.0, steps: {round(steps / 3)}}}",),
+    ),
+    "vmf2018": Row("vmf2018", ("model.posterior", "model.prior")),
+    "deltavae": Row("deltavae", ("model.posterior",)),
+    "infovae": Row("infovae", ("objective",)),
+    # of the paper's 99 inner steps 30 are all that its share of the time allows
+    "lagging2019": Row(
+        "lagging2019", ("update",), lambda steps: ("update.max_inner_steps=30", "update.compare_every=10")
+    ),
+}
+
+
+def row_recipe(
+    name: str, data: Path, steps: int, steps_per_epoch: int, seed: int, overrides: Sequence[str] = ()
+) -> TextRecipe:
+    """The row's recipe: the common settings, then the remedy's own lengths, then what is asked for in all rows."""
+    row = ROWS[name]
+    lengths = (f"train.steps={steps}", f"train.checkpoint_steps={steps_per_epoch}", f"train.seed={seed}")
+    common = (*CORPUS, f"corpus.path={data / 'ptb'}", *DECODER, *row.latent, *TRAINING, *lengths)
+    settings = [one.replace("STEPS", str(steps)) for one in (*common, *row.settings(steps), *overrides)]
+    recipe = TEXT.load_recipe(TEXT.folder / f"{row.recipe}.yaml", settings)
+    return replace(recipe, corpus=recipe.corpus.resolved())
+
+
+@contextmanager
+def timed(path: Path) -> Iterator[None]:
+    """Add the time within to what the run's file says of the trainings before; an interrupted one counts."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        if path.parent.is_dir():
+            write_atomically(path, json.dumps(seconds_of(path) + time.monotonic() - start))
+
+
+def seconds_of(path: Path) -> float:
+    """The time spent on a training."""
+    return float(json.loads(path.read_text())) if path.is_file() else 0.0
+
+
+def trained_run(recipe: TextRecipe, path: Path) -> Run:
+    """The row's run, trained to its end. Raises ValueError for a folder with another training."""
+    if not (path / "config.yaml").exists():
+        with timed(path / SECONDS):
+            return start_run(TEXT, recipe, path)
+    run = Run.open(path)
+    if others := other_settings(recipe, run):
+        raise ValueError(f"{path}: holds a training with another {', '.join(others)}; choose another --out")
+    good, _ = list_checkpoints(path / "checkpoints")
+    if good and good[-1].step == recipe.train.steps:
+        return run
+    with timed(path / SECONDS):
+        return resume_run(TEXT, run)
+
+
+def other_settings(recipe: TextRecipe, run: Run) -> list[str]:
+    """The keys in which a run is of another recipe, but for what is resolved when a run begins."""
+    changed = differing_settings([recipe, TEXT.load_recipe(run.config_path)])
+    return [key for key in changed if key != "train.precision" or recipe.train.precision != "auto"]
+
+
+def measure_run(run: Run, samples: int, limit: int | None, half_width: float | None) -> None:
+    """Measure the run's best checkpoint, unless what it keeps was found in this way."""
+    found, trained = load_measures(KIND, run, "test"), open_trained(run)
+    size = min(limit or sys.maxsize, len(trained.splits.test))
+    as_asked = (samples, half_width, size, trained.checkpoint.path.name)
+    if found is not None:
+        figures = found.figures
+        if (figures.num_samples, figures.half_width, figures.num_examples, figures.checkpoint) == as_asked:
+            return
+    save_measures(run, measure(trained, "test", samples, limit, 0, half_width=half_width))
+
+
+def line(group: Group, difference: Difference | None) -> str:
+    """A row of the table: every figure with its interval over sentences, of several seeds their mean."""
+    figures, num_seeds = group.figures, len(group.runs)
+    spread = figures["nll"].over_seeds
+    nll = shown(figures["nll"].estimate) + (f" (sd {spread.sd:.2f})" if spread else "")
+    cells = (
+        group.runs[0].name,
+        ", ".join(map(str, group.seeds)),
+        shown(negated(figures["elbo"].estimate)),
+        nll,
+        _difference(difference),
+        shown(figures["ppl"].estimate, 1),
+        *(shown(figures[name].estimate) for name in ("kl", "mutual_information")),
+        shown(figures["active_units"].estimate, 0),
+        shown(figures["shuffled_gain"].estimate),
+        shown(figures["bleu"].estimate, 1),
+        ", ".join(dict.fromkeys(run.figures.verdict for run in group.runs)),
+        f"{sum(seconds_of(run.run.path / SECONDS) for run in group.runs) / num_seeds / 60:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _difference(found: Difference | None) -> str:
+    """Paired over sentences; of several seeds on both sides also Welch's interval."""
+    if found is None:
+        return "–"
+    if found.reasons:
+        return "not comparable"
+    nll = found.estimates["nll"]
+    is_clear = nll.low > 0 or nll.high < 0
+    seeds = (
+        f", seeds [{found.over_seeds['nll'].low:.2f}, {found.over_seeds['nll'].high:.2f}]" if found.over_seeds else ""
+    )
+    return f"{shown(nll)}{' *' if is_clear else ''}{seeds}"
+
+
+def table(found: Comparison, given: argparse.Namespace, steps: int) -> str:
+    """The table in Markdown, and what its figures were found with."""
+    differences: list[Difference | None] = [None, *found.differences]
+    has_baseline = found.groups[0].runs[0].name == BASELINE
+    rows = [
+        line(*pair)
+        for pair in zip(found.groups, differences if has_baseline else [None] * len(differences), strict=True)
+    ]
+    one = found.runs[0].figures
+    basis = (
+        f"Penn Treebank, word level, T = {one.tokens_per_sentence.value:.3f}, V = {one.vocabulary_size.value:,.0f}; "
+        f"{one.num_examples:,} test sentences, K = {one.num_samples}, half-width {one.half_width}, seed 0; "
+        f"{steps:,} steps ({given.epochs:g} epochs); --set {' '.join(given.overrides) or 'nothing'}. ± is the 95 % "
+        "interval over sentences; * a paired difference whose interval excludes 0."
+    )
+    return "\n".join([basis, "", f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}", *rows]) + "\n"
+
+
+def draw(found: Comparison, path: Path) -> None:
+    """The rows on the rate–distortion plane."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    points = [(group.figures["kl"].estimate, group.figures["reconstruction"].estimate) for group in found.groups]
+    plot_rate_distortion(axes, points, [False] * len(points))
+    for group, (rate, distortion) in zip(found.groups, points, strict=True):
+        axes.annotate(
+            group.runs[0].name, (rate.value, distortion.value), (5, 4), textcoords="offset points", fontsize=8
+        )
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def stored_rows(given: argparse.Namespace, steps: int, steps_per_epoch: int) -> Iterator[MeasuredRun]:
+    """Every run in the folder that is of this table and has been measured as asked for, row by row."""
+    for name in ROWS:
+        for path in sorted(given.out.glob(f"{name}_s*"), key=lambda one: int(one.name.rpartition("_s")[2])):
+            run = Run.open(path)
+            recipe, found = TEXT.load_recipe(run.config_path), load_measures(KIND, run, "test")
+            wanted = row_recipe(name, given.data, steps, steps_per_epoch, recipe.train.seed, given.overrides)
+            if found is None or other_settings(wanted, run):
+                continue
+            if (found.figures.num_samples, found.figures.half_width) == (given.samples, given.half_width):
+                yield MeasuredRun(KIND, name, run, recipe, found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with ptb/")
+    parser.add_argument("--out", type=Path, default=Path("remedies"))
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=float, default=20.0)
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--half-width", type=float)
+    parser.add_argument("--limit", type=int, help="measure so many test sentences, chosen by seed 0")
+    parser.add_argument(
+        "--set", dest="overrides", action="append", default=[], help="of every row; STEPS is the number of steps"
+    )
+    given = parser.parse_args(arguments)
+    probe = row_recipe(given.only[0], given.data, 100, 100, 0, given.overrides)
+    steps_per_epoch = TEXT.read(probe, None).training_data().steps_per_epoch
+    steps = max(1, round(given.epochs * steps_per_epoch))
+    try:
+        for seed, name in itertools.product(given.seeds, [name for name in ROWS if name in given.only]):
+            recipe = row_recipe(name, given.data, steps, steps_per_epoch, seed, given.overrides)
+            run = trained_run(recipe, given.out / f"{name}_s{seed}")
+            measure_run(run, given.samples, given.limit, given.half_width)
+            found = compare_measured(list(stored_rows(given, steps, steps_per_epoch)))
+            written = table(found, given, steps)
+            (given.out / "remedies.md").write_text(written, encoding="utf-8")
+            draw(found, given.out / "remedies.png")
+            print(f"{written}\n", flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped; the table so far is {given.out / 'remedies.md'}; call again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
