@@ -44,11 +44,11 @@ def train(
     config: TrainConfig,
     num_steps: int,
     reporter: Reporter,
-    step_done: Callable[[], object],
+    step_done: Sequence[Callable[[], object]],
 ) -> None:
     """Train from `state.step` to `num_steps`, logging, validating and saving as configured.
 
-    `step_done` is called after each update.
+    What `step_done` holds is called after each update.
 
     Raises FloatingPointError, naming step and last good checkpoint, when a loss is not finite, and CollapseError where
     `train.on_collapse` is `stop`.
@@ -61,7 +61,8 @@ def train(
         set_learning_rate(state, config.learning_rate * config.learning_rate_schedule(state.step))
         window.append(update(state, data.batches, objective))
         state.step += 1
-        step_done()
+        for call in step_done:
+            call()
 
         at_checkpoint = state.step % config.checkpoint_steps == 0 or state.step == num_steps
         if state.step % config.log_steps == 0 or at_checkpoint:
