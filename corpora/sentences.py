@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 
+from corpora.devices import send
 from corpora.tokenizer import BOS, EOS, PAD, Tokenizer
 
 _CHUNK = 10_000  # texts encoded at a time: enough for SentencePiece's threads, little in memory
@@ -22,6 +23,7 @@ class TextBatch:
     tokens: Int64[Tensor, "B L"]
     lengths: Int64[Tensor, " B"]  # ids of each sentence, <s> and </s> included
     indices: Int64[Tensor, " B"]  # the sentences' positions in their split
+    scored: Int64[Tensor, " M"]  # where the flattened `targets` hold a word or `</s>`: found here, not on the device
     labels: Int64[Tensor, " B"] | None = None
     weight: float = 1.0  # B over the epoch's mean B: times a mean over the batch, every sentence counts the same
 
@@ -40,22 +42,25 @@ class TextBatch:
         return positions < self.lengths[:, None]
 
     def to(self, device: torch.device | str) -> "TextBatch":
-        """The batch on a device; the copy need not be over when this returns (non_blocking)."""
+        """The batch on a device; the copy need not be over when this returns."""
         return replace(
             self,
-            tokens=self.tokens.to(device, non_blocking=True),
-            lengths=self.lengths.to(device, non_blocking=True),
-            indices=self.indices.to(device, non_blocking=True),
-            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            tokens=send(self.tokens, device),
+            lengths=send(self.lengths, device),
+            indices=send(self.indices, device),
+            scored=send(self.scored, device),
+            labels=None if self.labels is None else send(self.labels, device),
         )
 
     def take(self, rows: Int64[Tensor, " M"]) -> "TextBatch":
         """The sentences at the given rows, in their order, padded as before."""
+        mask = self.mask[rows]
         return replace(
             self,
             tokens=self.tokens[rows],
             lengths=self.lengths[rows],
             indices=self.indices[rows],
+            scored=mask.flatten().nonzero()[:, 0],
             labels=None if self.labels is None else self.labels[rows],
             weight=self.weight * len(rows) / max(1, len(self)),
         )
@@ -110,6 +115,7 @@ class Sentences:
             tokens=torch.from_numpy(np.where(inside, gathered, PAD)),
             lengths=torch.from_numpy(lengths),
             indices=torch.from_numpy(indices),
+            scored=torch.from_numpy(np.flatnonzero(inside[:, 1:])),
             labels=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             weight=weight,
         )

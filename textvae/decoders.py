@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -164,29 +164,31 @@ class RecurrentDecoder(nn.Module):
         return found
 
     def log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
     ) -> Float[Tensor, " N"]:
-        """log p(x|z) in nats: the sum over the words and `</s>`, which `mask` marks among `tokens[:, 1:]`."""
-        log_prob = self._scored_log_prob(z, tokens, mask)
-        row = torch.arange(len(z), device=z.device).repeat_interleave(mask.sum(1))
-        return log_prob.new_zeros(len(z)).index_add(0, row, log_prob)
+        """log p(x|z) in nats: the sum over the words and `</s>`, whose places in flat `tokens[:, 1:]` are `scored`."""
+        log_prob = self._scored_log_prob(z, tokens, scored)
+        return log_prob.new_zeros(len(z)).index_add(0, scored // (tokens.shape[1] - 1), log_prob)
 
     def token_log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
     ) -> Float[Tensor, "N T-1"]:
-        """log p(x_t | x_<t, z) in nats at each position that `mask` marks, 0 elsewhere: what `log_likelihood` sums."""
-        log_prob = self._scored_log_prob(z, tokens, mask)
-        return log_prob.new_zeros(mask.shape).masked_scatter(mask, log_prob)
+        """log p(x_t | x_<t, z) in nats at each scored position, 0 elsewhere: what `log_likelihood` sums."""
+        log_prob = self._scored_log_prob(z, tokens, scored)
+        targets = tokens[:, 1:]
+        return log_prob.new_zeros(targets.numel()).index_copy(0, scored, log_prob).view(targets.shape)
 
     def _scored_log_prob(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
     ) -> Float[Tensor, " M"]:
-        """log p of the marked tokens, one sentence after the other."""
+        """log p of the scored tokens, one sentence after the other."""
         outputs = self.layer.run(self._inputs(tokens[:, :-1], z), self.start(z).carried)
-        states = self.dropout_out(outputs[mask])
+        # by places, not by a mask, whose number of hits the host would wait for
+        states = self.dropout_out(outputs.flatten(0, 1).index_select(0, scored))
         if self.skip:
-            states = torch.cat([states, z.repeat_interleave(mask.sum(1), 0).to(states.dtype)], -1)
-        return self.output.log_prob(states, tokens[:, 1:][mask])
+            rows = z.index_select(0, scored // outputs.shape[1])
+            states = torch.cat([states, rows.to(states.dtype)], -1)
+        return self.output.log_prob(states, tokens[:, 1:].flatten().index_select(0, scored))
 
     def start(self, z: Float[Tensor, "N Z"]) -> RecurrentState:
         """The state before the first word."""

@@ -1,6 +1,6 @@
 """Encoders: token ids in, one feature vector per sentence out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -72,9 +72,7 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, tokens: Int64[Tensor, "B T"], lengths: Int64[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """Features of each sentence; `lengths` counts `<s>` and `</s>`."""
-        orders = (tokens, reverse_within_length(tokens, lengths))
-        # one by one, as they are asked for: a second direction that is not there takes no random numbers
-        return self._pooled((self.dropout(self.embedding(order)) for order in orders), lengths)
+        return self._pooled((self.dropout(self.embedding(order)) for order in _orders(tokens, lengths)), lengths)
 
     def read(self, sequences: Float[Tensor, "K L E"]) -> Float[Tensor, "K H"]:
         """Features of sequences of vectors in the place of embeddings, all of one length, without dropout."""
@@ -85,6 +83,12 @@ class RecurrentEncoder(nn.Module):
         """Each direction's states, in its own order, brought to one."""
         found = [self.pool(layer(order)[0], lengths) for layer, order in zip(self.directions, embedded, strict=False)]
         return torch.cat(found, dim=1)
+
+
+def _orders(tokens: Int64[Tensor, "B T"], lengths: Int64[Tensor, " B"]) -> Iterator[Int64[Tensor, "B T"]]:
+    """What each direction reads, as it is asked for: one that is not there takes no time and no random numbers."""
+    yield tokens
+    yield reverse_within_length(tokens, lengths)
 
 
 def reverse_within_length(tokens: Int64[Tensor, "B T"], lengths: Int64[Tensor, " B"]) -> Int64[Tensor, "B T"]:

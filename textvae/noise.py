@@ -30,7 +30,8 @@ class WordDropout(nn.Module):
 
     def at_step(self, step: int) -> None:
         """Take the share of a step of training."""
-        self.share_now.fill_(self.share * self.schedule(step))
+        if self.share > 0.0:
+            self.share_now.fill_(self.share * self.schedule(step))
 
     def forward(self, tokens: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T"]:
         """The tokens, some of them replaced in training."""

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Float64, Int64, Integer, UInt8
 from torch import Tensor
 
+from corpora.devices import send
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageBatch:
@@ -25,12 +27,12 @@ class ImageBatch:
         return len(self.pixels)
 
     def to(self, device: torch.device | str) -> "ImageBatch":
-        """The batch on a device; the copy need not be over when this returns (non_blocking)."""
+        """The batch on a device; the copy need not be over when this returns."""
         return replace(
             self,
-            pixels=self.pixels.to(device, non_blocking=True),
-            indices=self.indices.to(device, non_blocking=True),
-            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+            pixels=send(self.pixels, device),
+            indices=send(self.indices, device),
+            labels=None if self.labels is None else send(self.labels, device),
         )
 
     def take(self, rows: Int64[Tensor, " M"]) -> "ImageBatch":

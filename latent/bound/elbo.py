@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latent.bound.controllers import Controller
 from latent.bound.information import Information
-from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, auxiliary_loss, bound_figures
+from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, bound_figures, with_auxiliary
 from latent.bound.mmd import Mmd
 from latent.bound.schedules import Constant, Schedule
 from latent.bound.terms import ElboTerms
@@ -65,7 +65,7 @@ class ElboObjective:
         """
         weight, following = self._weight(terms, step, feedback)
         value = -terms.log_likelihood.mean() + weight * self._penalty(terms)
-        value = value + auxiliary_loss(terms, self.auxiliary_weight)
+        value = with_auxiliary(value, terms, self.auxiliary_weight)
         logged: dict[str, Tensor | float] = {}
         if self.mmd is not None:
             discrepancy = self.mmd(terms)

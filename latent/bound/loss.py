@@ -24,9 +24,9 @@ class Loss:
     feedback: Feedback = field(default_factory=dict)
 
 
-def auxiliary_loss(terms: ElboTerms, weight: float) -> Float[Tensor, ""] | float:
-    """−weight · log p of what z predicts beside x, the mean over draws and examples; 0 where it predicts nothing."""
-    return 0.0 if terms.auxiliary is None else -weight * terms.auxiliary.mean()
+def with_auxiliary(value: Float[Tensor, ""], terms: ElboTerms, weight: float) -> Float[Tensor, ""]:
+    """The value less weight · log p of what z predicts beside x, the mean over draws and examples, where it does."""
+    return value if terms.auxiliary is None else value - weight * terms.auxiliary.mean()
 
 
 def bound_figures(

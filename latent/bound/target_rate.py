@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, auxiliary_loss, bound_figures
+from latent.bound.loss import NO_FEEDBACK, Feedback, Loss, bound_figures, with_auxiliary
 from latent.bound.schedules import Constant, Schedule
 from latent.bound.terms import ElboTerms
 
@@ -41,5 +41,5 @@ class TargetRateObjective:
         """Return the loss of a batch at a step."""
         weight = self.kl_weight(step)
         value = -terms.log_likelihood.mean() + weight * (terms.kl.mean() - self.target(step)).abs()
-        value = value + auxiliary_loss(terms, self.auxiliary_weight)
+        value = with_auxiliary(value, terms, self.auxiliary_weight)
         return Loss(value, bound_figures(terms, value, weight))

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
@@ -13,6 +12,7 @@ from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.state import TrainState
 
 Metrics = Mapping[str, Tensor | float]
+SKIPPED = "skipped_steps"  # so far, in the state's feedback, where gradients are scaled
 
 
 @runtime_checkable
@@ -27,12 +27,17 @@ class Batches(Protocol):
 
 
 def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: float) -> Tensor:
-    """One step of the optimizer down `value`; return the gradient's norm before it was clipped."""
+    """One step of the optimizer down `value`; return the gradient's norm before it was clipped.
+
+    In float16 the gradient is unscaled before; where it has overflowed the step is skipped and counted, and the norm 0.
+    """
     state.optimizer.zero_grad(set_to_none=True)
     state.accelerator.backward(value)
     norm: Tensor = state.accelerator.clip_grad_norm_(state.model.parameters(), max_gradient_norm)
     if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
-        norm = torch.nan_to_num(norm, nan=torch.nan, posinf=0.0)
+        has_overflowed = ~norm.isfinite()
+        norm = norm.masked_fill(has_overflowed, 0.0)
+        state.feedback[SKIPPED] = has_overflowed.double() + state.feedback.get(SKIPPED, 0.0)
     state.optimizer.step()
     return norm
 

@@ -13,11 +13,14 @@ from latent.measures import active_units, encode_split, mutual_information, shuf
 from latent.training.alarms import COLLAPSED, alarm_line, findings
 from latent.training.checkpoints import list_checkpoints
 from latent.training.console import Reporter
+from latent.training.joint import SKIPPED
 from latent.training.recipe import TrainConfig
 from latent.training.runs import Run
 from latent.training.seeding import Stream, seed_everything
 from latent.training.state import TrainState
 from latent.training.updates import Batches, Metrics, Update
+
+LEAST_SCALE = 1e-4  # of a loss in float16, whose first is 65,536
 
 
 class CollapseError(ValueError):
@@ -44,11 +47,11 @@ def train(
     config: TrainConfig,
     num_steps: int,
     reporter: Reporter,
-    step_done: Callable[[], object],
+    step_done: Sequence[Callable[[], object]],
 ) -> None:
     """Train from `state.step` to `num_steps`, logging, validating and saving as configured.
 
-    `step_done` is called after each update.
+    What `step_done` holds is called after each update.
 
     Raises FloatingPointError, naming step and last good checkpoint, when a loss is not finite, and CollapseError where
     `train.on_collapse` is `stop`.
@@ -61,11 +64,12 @@ def train(
         set_learning_rate(state, config.learning_rate * config.learning_rate_schedule(state.step))
         window.append(update(state, data.batches, objective))
         state.step += 1
-        step_done()
+        for call in step_done:
+            call()
 
         at_checkpoint = state.step % config.checkpoint_steps == 0 or state.step == num_steps
         if state.step % config.log_steps == 0 or at_checkpoint:
-            figures = mean_figures(window, run, state.step)
+            figures = mean_figures(window, run, state.step) | scaling_figures(state, run)
             rate = len(window) * data.units_per_step / max(time.monotonic() - since, 1e-9)
             run.log({"step": state.step, **figures, "rate": round(rate, 1)})
             window = []
@@ -107,6 +111,19 @@ def mean_figures(window: list[Metrics], run: Run, step: int) -> dict[str, float]
         raise_non_finite(run, step - len(window) + 1 + int((~finite).nonzero()[0, 0]))
     share = values.pop("weight")
     return {name: ((value * share).sum() / share.sum()).item() for name, value in values.items()}
+
+
+def scaling_figures(state: TrainState, run: Run) -> dict[str, float]:
+    """Of float16's scaled gradients: how many steps have been skipped, and the scale.
+
+    Raises FloatingPointError if the scale has become so small that it is not the scale by which they overflow.
+    """
+    if state.accelerator.scaler is None:
+        return {}
+    scale = state.accelerator.scaler.get_scale()
+    if scale < LEAST_SCALE:
+        raise_non_finite(run, state.step, f"the gradient, even at a scale of {scale:.1g},")
+    return {SKIPPED: float(state.feedback.get(SKIPPED, 0.0)), "loss_scale": scale}
 
 
 def raise_non_finite(run: Run, step: int, what: str = "the loss or its gradient") -> None:

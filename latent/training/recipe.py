@@ -6,6 +6,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from latent.bound import Constant, ElboObjective, Objective, Schedule
+from latent.training.compiling import Compile
 from latent.training.precision import Precision
 from latent.training.updates import JointUpdate, Update
 
@@ -26,7 +27,7 @@ class TrainConfig:
     weight_decay: NonNegativeFloat = 0.0
     adam_epsilon: PositiveFloat = 1e-8  # added to the root of the second moment
     precision: Precision = "auto"
-    compile: bool = False  # torch.compile of the model's forward: half a minute or more, to be earned back
+    compile: Compile = "auto"  # torch.compile of the model's forward: half a minute or more, to be earned back
     log_steps: PositiveInt = 20
     checkpoint_steps: PositiveInt = 500  # validate and save this often, and at the end
     keep_checkpoints: PositiveInt = 2  # the newest, beside the best by validation ELBO

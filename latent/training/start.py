@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 
 from latent.bound import LatentModel
 from latent.training.checkpoints import Checkpoint, load_model, load_state
+from latent.training.compiling import CompileChoice, choose_compile, compile_model
 from latent.training.console import open_reporter
-from latent.training.loop import train
+from latent.training.loop import TrainingData, train
 from latent.training.precision import open_accelerator, resolve_precision
 from latent.training.profiling import profiling
 from latent.training.recipe import Recipe, TrainConfig
@@ -38,12 +39,14 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
     material = side.read(recipe, None)
-    state = build_state(material, recipe.train)
+    state, data = build_state(material, recipe.train), material.training_data()
     recipe.update.check(state.accelerator.unwrap_model(state.model))
     recipe.update.prepare(state)
+    choice = _compile_choice(recipe.train, state, data)
+    recipe = replace(recipe, train=replace(recipe.train, compile=choice.compile))
     files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
     run = Run.create(path, side.schema.dump(recipe), files)
-    _train(run, recipe, material, state, profile)
+    _train(run, recipe, state, data, [*material.describe(), _describe_model(recipe, state, choice)], profile)
     return run
 
 
@@ -56,10 +59,11 @@ def resume_run(side: Side[RecipeT], run: Run) -> Run:
     recipe = side.load_recipe(run.config_path)
     check_corpus(run, recipe.corpus)
     material = side.read(recipe, run)
-    state = build_state(material, recipe.train)
+    state, data = build_state(material, recipe.train), material.training_data()
     recipe.update.prepare(state)
     _restore(run, state)
-    _train(run, recipe, material, state)
+    choice = _compile_choice(recipe.train, state, data)
+    _train(run, recipe, state, data, [*material.describe(), _describe_model(recipe, state, choice)])
     return run
 
 
@@ -70,8 +74,6 @@ def build_state(material: Material, config: TrainConfig) -> TrainState:
     model = material.build_model()
     model, optimizer = accelerator.prepare(model, _optimizer(model, config))
     model.train()
-    if config.compile:
-        model.compile(dynamic=True)  # one graph for all shapes of batch
     return TrainState(model, optimizer, accelerator, material.build_model)
 
 
@@ -83,17 +85,28 @@ def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def _train(
-    run: Run, recipe: Recipe[Any, Any, Any], material: Material, state: TrainState, profile: bool = False
+    run: Run,
+    recipe: Recipe[Any, Any, Any],
+    state: TrainState,
+    data: TrainingData,
+    described: list[str],
+    profile: bool = False,
 ) -> None:
-    data = material.training_data()
     num_steps = recipe.train.num_steps(data.steps_per_epoch)
     with open_reporter(run.name, num_steps, state.step, data.unit) as reporter:
-        for line in _description(run, recipe, material, state, num_steps):
+
+        def say(line: str) -> None:
             run.say(line)
             reporter.say(line)
-        with _says_how_to_go_on(run, state), profiling(run.path if profile else None) as step_done:
-            train(run, state, data, recipe.objective, recipe.update, recipe.train, num_steps, reporter, step_done)
-    run.say(f"done: {num_steps} steps")
+
+        for line in [f"run {run.path}", *described, *_remarks(recipe, state, num_steps)]:
+            say(line)
+        clocks = [compile_model(state.model, say)] if recipe.train.compile is True else []
+        with _says_how_to_go_on(run, state), profiling(run.path if profile else None) as profiled:
+            hooks: list[Callable[[], object]] = [*clocks, profiled]
+            train(run, state, data, recipe.objective, recipe.update, recipe.train, num_steps, reporter, hooks)
+    took = "".join(f", of which compiling took {clock.seconds:.1f} s" for clock in clocks)
+    run.say(f"done: {num_steps} steps{took}")
 
 
 @contextmanager
@@ -126,11 +139,20 @@ def _restore(run: Run, state: TrainState) -> None:
     run.cut_metrics(state.step)
 
 
-def _description(
-    run: Run, recipe: Recipe[Any, Any, Any], material: Material, state: TrainState, num_steps: int
-) -> list[str]:
-    """What is being trained, on what, what was left out of the corpus, and which schedules will not end."""
+def _compile_choice(config: TrainConfig, state: TrainState, data: TrainingData) -> CompileChoice:
+    return choose_compile(config.compile, state.accelerator.device, config.num_steps(data.steps_per_epoch))
+
+
+def _describe_model(recipe: Recipe[Any, Any, Any], state: TrainState, choice: CompileChoice) -> str:
     num_weights = sum(weight.numel() for weight in state.model.parameters())
+    return (
+        f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
+        f"precision {recipe.train.precision}, {choice}"
+    )
+
+
+def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -> list[str]:
+    """Which schedules will not end, and where a resumed run goes on from."""
     model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
     schedules = {
         **{f"model.{name}": schedule for name, schedule in model.schedules.items()},
@@ -139,10 +161,6 @@ def _description(
     }
     ends = {name: (schedule(num_steps - 1), schedule(10**9)) for name, schedule in schedules.items()}
     return [
-        f"run {run.path}",
-        *material.describe(),
-        f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
-        f"precision {recipe.train.precision}" + (", compiled in the first steps" if recipe.train.compile else ""),
         *(
             f"{name} is only {last:.2g} at step {num_steps:,}, on its way to {final:.2g}: its steps are not the run's"
             for name, (last, final) in ends.items()

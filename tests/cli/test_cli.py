@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -263,7 +264,12 @@ def test_a_compiled_training_takes_the_same_steps_and_its_profile_is_written(fol
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     compiled = folder / "compiled"
-    assert "compiled in the first steps" in (compiled / "log.txt").read_text()
+    log = (compiled / "log.txt").read_text()
+    assert "compiled (train.compile=true)" in log
+    assert re.search(r"compiling has taken [\d.]+ s", log)
+    took = re.search(r"done: 32 steps, of which compiling took ([\d.]+) s", log)
+    assert took is not None
+    assert float(took[1]) > 0
     losses = [
         [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()[:1]]
         for path in (run, compiled)

@@ -83,7 +83,8 @@ def without_dropout(config: Model) -> Model:
 
 def padded(batch: TextBatch, columns: int) -> TextBatch:
     extra = batch.tokens.new_full((len(batch), columns), PAD)
-    return replace(batch, tokens=torch.cat([batch.tokens, extra], 1))
+    rows, width = batch.scored // batch.targets.shape[1], extra.shape[1]
+    return replace(batch, tokens=torch.cat([batch.tokens, extra], 1), scored=batch.scored + rows * width)
 
 
 def deterministic_elbo(model: torch.nn.Module, batch: TextBatch) -> Tensor:

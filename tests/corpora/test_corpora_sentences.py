@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpora import BOS, EOS, PAD, UNK, Sentences, Tokenizer, TokenizerConfig, encode_sentences
+from corpora.devices import send
 from corpora.sentences import encode_and_count_cuts
 
 TEXTS = ["a b c", "", "b", "c z"]
@@ -100,12 +101,39 @@ def test_a_batch_owns_its_memory(sentences):
     assert sentences.batch([0]).tokens[0, 0] == BOS
 
 
+def test_a_batch_knows_where_its_scored_tokens_are(sentences):
+    batch = sentences.batch([2, 0, 3, 1])
+    assert torch.equal(batch.scored, batch.mask.flatten().nonzero()[:, 0])
+    some = batch.take(torch.tensor([3, 1]))
+    assert torch.equal(some.scored, some.mask.flatten().nonzero()[:, 0])
+    assert len(some.scored) == 1 + 4
+    assert len(batch.take(torch.tensor([], dtype=torch.int64)).scored) == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_only_to_a_gpu_a_batch_goes_by_way_of_pinned_memory(monkeypatch, device):
+    done = []
+
+    def recorded(name):
+        def call(tensor, *arguments, **settings):
+            done.append((name, *arguments, *settings.items()))
+            return tensor
+
+        return call
+
+    for name in ("pin_memory", "to"):
+        monkeypatch.setattr(torch.Tensor, name, recorded(name))
+    send(torch.zeros(2), torch.device(device))
+    copied = ("to", torch.device(device), ("non_blocking", True))
+    assert done == ([("pin_memory",), copied] if device == "cuda" else [copied])
+
+
 def test_to_moves_every_tensor():
     tokenizer = Tokenizer.train(["a"], TokenizerConfig())
     plain = encode_sentences(["a"], tokenizer, 5)
     labelled = Sentences(tokens=plain.tokens, offsets=plain.offsets, labels=np.array([1]))
     moved = labelled.batch([0], weight=2.0).to("meta")
-    tensors = [moved.tokens, moved.lengths, moved.indices, moved.labels, moved.targets, moved.mask]
+    tensors = [moved.tokens, moved.lengths, moved.indices, moved.scored, moved.labels, moved.targets, moved.mask]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.weight == 2.0
     assert plain.batch([0]).to(torch.device("cpu")).labels is None

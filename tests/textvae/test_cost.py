@@ -38,7 +38,8 @@ def model() -> SentenceVae:
 def batch() -> TextBatch:
     tokens = torch.randint(4, NUM_IDS, (B, LENGTHS[0]), generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor(LENGTHS)
-    return TextBatch(tokens=tokens, lengths=lengths, indices=torch.arange(B))
+    scored = [row * (LENGTHS[0] - 1) + t for row, length in enumerate(LENGTHS) for t in range(length - 1)]
+    return TextBatch(tokens=tokens, lengths=lengths, indices=torch.arange(B), scored=torch.tensor(scored))
 
 
 def counted(call: object, *arguments: object) -> int:

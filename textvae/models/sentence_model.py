@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from corpora import TextBatch
@@ -15,18 +15,21 @@ from textvae.noise import WordDropout
 
 @runtime_checkable
 class SentenceDecoder(Decoder[State], Protocol[State]):
-    """p(x|z), teacher-forced for the likelihood and step by step for decoding. `mask` marks scored `tokens[:, 1:]`."""
+    """p(x|z), teacher-forced for the likelihood and step by step for decoding.
+
+    `scored` holds the places of words and `</s>` in the flattened `tokens[:, 1:]`, in order.
+    """
 
     def log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
     ) -> Float[Tensor, " N"]:
         """log p(x|z) in nats: the sum over the words and `</s>`."""
         ...
 
     def token_log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
+        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
     ) -> Float[Tensor, "N T-1"]:
-        """log p(x_t | x_<t, z) in nats at each position that `mask` marks, 0 elsewhere: what `log_likelihood` sums."""
+        """log p(x_t | x_<t, z) in nats at each scored position, 0 elsewhere: what `log_likelihood` sums."""
         ...
 
 
@@ -44,7 +47,7 @@ class SentenceModel(LatentModel[TextBatch]):
     def token_log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B T"]:
         """log p(x_t | x_<t, z) in nats at each scored position, 0 at padding: what `log_likelihood` sums."""
         found = self.decoder.token_log_likelihood(*_repeated(z, batch))
-        return found.view(len(z), *batch.mask.shape)
+        return found.view(len(z), *batch.targets.shape)
 
     def decode(
         self, z: Float[Tensor, "N Z"], decoding: Decoding, *, max_length: int, generator: torch.Generator | None = None
@@ -73,6 +76,7 @@ class SentenceModel(LatentModel[TextBatch]):
 
 def _repeated(
     z: Float[Tensor, "S B Z"], batch: TextBatch
-) -> tuple[Float[Tensor, "N Z"], Int64[Tensor, "N L"], Bool[Tensor, "N T"]]:
-    """The N = S·B rows that the decoder scores: z, tokens and mask of each draw of each sentence."""
-    return z.flatten(0, 1), batch.tokens.repeat(len(z), 1), batch.mask.repeat(len(z), 1)
+) -> tuple[Float[Tensor, "N Z"], Int64[Tensor, "N L"], Int64[Tensor, " M"]]:
+    """The N = S·B rows that the decoder scores: z and tokens of each draw of each sentence, and the scored places."""
+    first = torch.arange(len(z), device=z.device).unsqueeze(1) * batch.targets.numel()
+    return z.flatten(0, 1), batch.tokens.repeat(len(z), 1), (first + batch.scored).flatten()
