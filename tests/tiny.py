@@ -16,10 +16,11 @@ SUBJECTS = ("the dog", "a cat", "my friend", "the old man", "no child")
 VERBS = ("saw", "liked", "followed", "did not see")
 OBJECTS = ("the river", "a small house", "the road to the town", "nothing", "me")
 
+SMALL_MODEL = {
+    "lstm": ("model.latent_size=4", "model.embedding_size=12", "model.hidden_size=16"),
+    "transformer": ("model.latent_size=4", "model.hidden_size=16", "model.num_layers=2", "model.num_heads=2"),
+}
 SMALL = (
-    "model.latent_size=4",
-    "model.embedding_size=12",
-    "model.hidden_size=16",
     "train.tokens_per_batch=96",
     "train.precision=fp32",
     "train.checkpoint_steps=10",
@@ -49,8 +50,10 @@ def write_corpus(folder: Path, num_sentences: int = 120) -> Path:
 
 def tiny_recipe(corpus: Path, *overrides: str, recipe: str = "lstm") -> TextRecipe:
     """A recipe on the file, shrunk."""
+    path = TEXT.folder / f"{recipe}.yaml"
     on_file = ("corpus.kind=files", f"corpus.path={corpus}", "corpus.tokenizer.min_count=1")
-    return TEXT.load_recipe(TEXT.folder / f"{recipe}.yaml", (*on_file, *SMALL, "train.steps=30", *overrides))
+    small = (*SMALL_MODEL[read_tree(path)["model"]["kind"]], *SMALL)
+    return TEXT.load_recipe(path, (*on_file, *small, "train.steps=30", *overrides))
 
 
 def start_run(recipe: TextRecipe, path: Path) -> Run:

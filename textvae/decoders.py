@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from corpora import BOS, EOS, UNK
+from corpora import EOS
 from latent.distributions import at_least_float32
+from textvae.scoring import ScoringDecoder, WordDropout
 
 LOGITS_AT_ONCE = 2**24  # 32 MB of bfloat16: more rows would not make the products faster
 CACHE_LINE = 16  # float32
@@ -98,7 +99,7 @@ class LstmState:
         return LstmState(self.hidden[rows], self.cell[rows], self.z[rows])
 
 
-class LstmDecoder(nn.Module):
+class LstmDecoder(ScoringDecoder):
     r"""An LSTM language model that is given z at the start and at every step.
 
     \(c_0 = W z,\; h_0 = \tanh c_0,\; h_t = \mathrm{LSTM}([e(x_{t-1}); z], h_{t-1})\) (He et al. 2019, appendix B).
@@ -128,29 +129,14 @@ class LstmDecoder(nn.Module):
         num_read = hidden_size + latent_size if skip else hidden_size
         self.output = WordOutput(num_ids, num_read, self.embedding if tie_weights else None)
         self.dropout_in, self.dropout_out = nn.Dropout(dropout_in), nn.Dropout(dropout_out)
-        self.word_dropout = word_dropout
+        self.word_dropout = WordDropout(word_dropout)
         self.skip = skip
 
-    def log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
-    ) -> Float[Tensor, " N"]:
-        """log p(x|z) in nats: the sum over the words and `</s>`, which `mask` marks among `tokens[:, 1:]`."""
-        log_prob = self._scored_log_prob(z, tokens, mask)
-        row = torch.arange(len(z), device=z.device).repeat_interleave(mask.sum(1))
-        return log_prob.new_zeros(len(z)).index_add(0, row, log_prob)
-
-    def token_log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
-    ) -> Float[Tensor, "N T-1"]:
-        """log p(x_t | x_<t, z) in nats at each position that `mask` marks, 0 elsewhere: what `log_likelihood` sums."""
-        log_prob = self._scored_log_prob(z, tokens, mask)
-        return log_prob.new_zeros(mask.shape).masked_scatter(mask, log_prob)
-
-    def _scored_log_prob(
+    def scored_log_prob(
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
     ) -> Float[Tensor, " M"]:
-        """log p of the marked tokens, one sentence after the other."""
-        embedded = self.dropout_in(self.embedding(self._with_dropped_words(tokens[:, :-1])))
+        """log p(x_t | x_<t, z) in nats of what `mask` marks among `tokens[:, 1:]`, one sentence after the other."""
+        embedded = self.dropout_in(self.embedding(self.word_dropout(tokens[:, :-1])))
         state = self.start(z)
         inputs = torch.cat([embedded, z.to(embedded.dtype).unsqueeze(1).expand(-1, embedded.shape[1], -1)], -1)
         outputs, _ = self.lstm(inputs, (state.hidden.unsqueeze(0), state.cell.unsqueeze(0)))
@@ -173,10 +159,3 @@ class LstmDecoder(nn.Module):
         if self.skip:
             states = torch.cat([states, state.z], -1)
         return self.output.logits(states), LstmState(hidden, cell, state.z)
-
-    def _with_dropped_words(self, tokens: Int64[Tensor, "N T"]) -> Int64[Tensor, "N T"]:
-        """Replace a share of the input words by `<unk>`, in training only and never `<s>` (Bowman et al. 2016)."""
-        if not self.training or self.word_dropout == 0.0:
-            return tokens
-        dropped = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
-        return torch.where(dropped & (tokens != BOS), UNK, tokens)

@@ -15,28 +15,55 @@ from latent.distributions.posteriors import BatchNormHeadConfig, DeltaHeadConfig
 from latent.distributions.priors import MixturePriorConfig, VampPriorConfig
 from latent.training.checkpoints import MODEL
 from textvae.decoding import Greedy
-from textvae.models import LstmVaeConfig, Model
+from textvae.models import LstmVaeConfig, Model, TransformerVaeConfig
+from textvae.transformer import LearnedPositionsConfig
 
-SIZES = {"latent_size": 4, "embedding_size": 8, "hidden_size": 8}
-OPTIONS = {
+SIZES = {
+    LstmVaeConfig: {"latent_size": 4, "embedding_size": 8, "hidden_size": 8},
+    TransformerVaeConfig: {"latent_size": 4, "hidden_size": 8, "num_layers": 2, "num_heads": 2},
+}
+Z = 4
+HEADS_AND_PRIORS = {
     "plain": {},
-    "bidirectional": {"bidirectional": True},
-    "tied": {"tie_weights": True},
-    "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4, "encoder_dropout": 0.4},
-    "skip": {"skip": True},
     "batch_norm": {"posterior": BatchNormHeadConfig()},
     "delta": {"posterior": DeltaHeadConfig()},
     "von_mises_fisher": {"posterior": VonMisesFisherHeadConfig(concentration=5.0)},
     "learned concentration": {"posterior": VonMisesFisherHeadConfig(concentration=5.0, learned_concentration=True)},
     "mixture": {"prior": MixturePriorConfig(num_components=3)},
     "vamp": {"prior": VampPriorConfig(num_components=3, length=4)},
-    "vamp, bidirectional": {"prior": VampPriorConfig(num_components=3, length=4), "bidirectional": True},
 }
-KINDS = get_args(Model) or (Model,)
+OPTIONS = {
+    LstmVaeConfig: {
+        "bidirectional": {"bidirectional": True},
+        "tied": {"tie_weights": True},
+        "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4, "encoder_dropout": 0.4},
+        "skip": {"skip": True},
+        "vamp, bidirectional": {"prior": VampPriorConfig(num_components=3, length=4), "bidirectional": True},
+    },
+    TransformerVaeConfig: {
+        "untied": {"tie_weights": False},
+        "all dropouts": {"word_dropout": 0.5, "dropout": 0.4, "encoder_dropout": 0.4},
+        "prefix": {"injection": "prefix"},
+        "layers": {"injection": "layers"},
+        "learned": {"positions": LearnedPositionsConfig(max_length=40)},
+        "learned, prefix": {"positions": LearnedPositionsConfig(max_length=40), "injection": "prefix"},
+        "learned, layers": {"positions": LearnedPositionsConfig(max_length=40), "injection": "layers"},
+        "one layer, one head": {"num_layers": 1, "num_heads": 1},
+    },
+}
+NO_DROPOUT = {
+    LstmVaeConfig: {"word_dropout": 0.0, "dropout_in": 0.0, "dropout_out": 0.0, "encoder_dropout": 0.0},
+    TransformerVaeConfig: {"word_dropout": 0.0, "dropout": 0.0, "encoder_dropout": 0.0},
+}
+DROPOUT = {
+    LstmVaeConfig: {"word_dropout": 1.0, "dropout_in": 0.5},
+    TransformerVaeConfig: {"word_dropout": 1.0, "dropout": 0.5, "encoder_dropout": 0.5},
+}
+KINDS = get_args(get_args(Model)[0])
 CASES = [
-    pytest.param(kind(**SIZES, **options), id=f"{kind.__name__}-{name}")
+    pytest.param(kind(**(SIZES[kind] | options)), id=f"{kind.__name__}-{name}")
     for kind in KINDS
-    for name, options in OPTIONS.items()
+    for name, options in (HEADS_AND_PRIORS | OPTIONS[kind]).items()
 ]
 
 
@@ -45,7 +72,7 @@ def batch(split: Sentences) -> TextBatch:
     return split.batch(torch.arange(7).numpy())
 
 
-def built(config: LstmVaeConfig, tokenizer: Tokenizer) -> torch.nn.Module:
+def built(config: Model, tokenizer: Tokenizer) -> torch.nn.Module:
     torch.manual_seed(0)
     return config.build(len(tokenizer)).double()
 
@@ -68,7 +95,7 @@ def kl_at(model: torch.nn.Module, batch: TextBatch, z: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_gradient_reaches_every_parameter(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+def test_gradient_reaches_every_parameter(config: Model, tokenizer: Tokenizer, split: Sentences) -> None:
     model = built(config, tokenizer).train()
     ElboObjective()(model(split.batch(torch.arange(60).numpy())), 0).value.backward()
     for name, parameter in model.named_parameters():
@@ -78,7 +105,7 @@ def test_gradient_reaches_every_parameter(config: LstmVaeConfig, tokenizer: Toke
 
 @pytest.mark.parametrize("config", CASES)
 def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+    config: Model, tokenizer: Tokenizer, batch: TextBatch
 ) -> None:
     model = built(config, tokenizer)
     found = {id(parameter) for parameter in model.encoder_parameters(batch)}
@@ -89,9 +116,7 @@ def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_evaluation_is_deterministic_and_training_is_not(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
+def test_evaluation_is_deterministic_and_training_is_not(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
     torch.testing.assert_close(deterministic_elbo(model, batch), deterministic_elbo(model, batch), atol=0, rtol=0)
     model.train()
@@ -99,18 +124,16 @@ def test_evaluation_is_deterministic_and_training_is_not(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_word_dropout_changes_nothing_in_evaluation(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
-    plain = built(replace(config, word_dropout=0.0, dropout_in=0.0, dropout_out=0.0, encoder_dropout=0.0), tokenizer)
-    dropping = built(replace(config, word_dropout=1.0, dropout_in=0.5), tokenizer)
+def test_word_dropout_changes_nothing_in_evaluation(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
+    plain = built(replace(config, **NO_DROPOUT[type(config)]), tokenizer)
+    dropping = built(replace(config, **DROPOUT[type(config)]), tokenizer)
     dropping.load_state_dict(plain.state_dict())
     a, b = deterministic_elbo(plain.eval(), batch), deterministic_elbo(dropping.eval(), batch)
     torch.testing.assert_close(a, b, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_permuting_a_batch_permutes_every_output(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+def test_permuting_a_batch_permutes_every_output(config: Model, tokenizer: Tokenizer, split: Sentences) -> None:
     model = built(config, tokenizer).eval()
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
     batch, permuted = split.batch(torch.arange(7).numpy()), split.batch(order.numpy())
@@ -122,7 +145,7 @@ def test_permuting_a_batch_permutes_every_output(config: LstmVaeConfig, tokenize
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_padding_changes_nothing(config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch) -> None:
+def test_padding_changes_nothing(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
     more = padded(batch, 3)
     torch.testing.assert_close(model.posterior(more).mean, model.posterior(batch).mean)
@@ -131,12 +154,10 @@ def test_padding_changes_nothing(config: LstmVaeConfig, tokenizer: Tokenizer, ba
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_a_token_changes_no_score_at_or_before_it(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
+def test_a_token_changes_no_score_at_or_before_it(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     """Teacher forcing, a step at a time: scores up to t see the tokens before t alone."""
     model = built(config, tokenizer).eval()
-    z = torch.randn(len(batch), SIZES["latent_size"], dtype=torch.float64)
+    z = torch.randn(len(batch), Z, dtype=torch.float64)
 
     def scores(tokens: Tensor) -> Tensor:
         state, rows = model.decoder.start(z), []
@@ -155,10 +176,10 @@ def test_a_token_changes_no_score_at_or_before_it(
 
 @pytest.mark.parametrize("config", CASES)
 def test_stepwise_scores_sum_to_the_likelihood_and_to_one(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+    config: Model, tokenizer: Tokenizer, batch: TextBatch
 ) -> None:
     model = built(config, tokenizer).eval()
-    z = torch.randn(len(batch), SIZES["latent_size"], dtype=torch.float64)
+    z = torch.randn(len(batch), Z, dtype=torch.float64)
     state, total = model.decoder.start(z), torch.zeros(len(batch), dtype=torch.float64)
     for t in range(batch.tokens.shape[1] - 1):
         logits, state = model.decoder.step(batch.tokens[:, t], state)
@@ -170,18 +191,16 @@ def test_stepwise_scores_sum_to_the_likelihood_and_to_one(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_samples_are_a_leading_dimension(config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch) -> None:
+def test_samples_are_a_leading_dimension(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
-    z = torch.randn(3, len(batch), SIZES["latent_size"], dtype=torch.float64)
+    z = torch.randn(3, len(batch), Z, dtype=torch.float64)
     together = model.log_likelihood(z, batch)
     one_by_one = torch.stack([model.log_likelihood(one.unsqueeze(0), batch)[0] for one in z])
     torch.testing.assert_close(together, one_by_one)
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_save_and_load_are_equal(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch, tmp_path: object
-) -> None:
+def test_save_and_load_are_equal(config: Model, tokenizer: Tokenizer, batch: TextBatch, tmp_path: object) -> None:
     model = built(config, tokenizer).eval()
     save_file(model.state_dict(), f"{tmp_path}/{MODEL}")
     torch.manual_seed(99)
@@ -191,21 +210,19 @@ def test_save_and_load_are_equal(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_batches_of_none_and_of_one(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+def test_batches_of_none_and_of_one(config: Model, tokenizer: Tokenizer, split: Sentences) -> None:
     model = built(config, tokenizer).eval()
     nothing, one = split.batch(torch.arange(0).numpy()), split.batch(torch.arange(1).numpy())
     assert model(nothing, 2).log_weight.shape == (2, 0)
     assert torch.isfinite(model(one, 2).log_weight).all()
-    z = torch.zeros(0, SIZES["latent_size"], dtype=torch.float64)
+    z = torch.zeros(0, Z, dtype=torch.float64)
     assert len(model.decode(z, Greedy(), max_length=5)) == 0
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_the_likelihood_depends_on_z_at_every_position(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
+def test_the_likelihood_depends_on_z_at_every_position(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
-    a, b = torch.zeros(2, SIZES["latent_size"], dtype=torch.float64)[:, None].expand(-1, len(batch), -1)
+    a, b = torch.zeros(2, Z, dtype=torch.float64)[:, None].expand(-1, len(batch), -1)
     b = b + 1.0
     state_a, state_b = model.decoder.start(a.contiguous()), model.decoder.start(b)
     for t in range(batch.tokens.shape[1] - 1):
@@ -214,9 +231,10 @@ def test_the_likelihood_depends_on_z_at_every_position(
         assert (scores_a != scores_b)[:, 2:].any(1).all(), t
 
 
-def test_the_last_word_of_the_vocabulary_learns(tokenizer: Tokenizer, split: Sentences) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_word_of_the_vocabulary_learns(kind: type, tokenizer: Tokenizer, split: Sentences) -> None:
     """`padding_idx=-1` froze it in a copied code base."""
-    model = built(KINDS[0](**SIZES), tokenizer).train()
+    model = built(kind(**SIZES[kind]), tokenizer).train()
     ElboObjective()(model(split.batch(torch.arange(60).numpy())), 0).value.backward()
     assert model.decoder.embedding.weight.grad[-1].abs().sum() > 0
     assert model.encoder.embedding.weight.grad[-1].abs().sum() > 0
