@@ -198,6 +198,8 @@ def test_a_state_can_be_gone_on_from_twice(config: TransformerVaeConfig, tokeniz
     other = last(state, 3, 2)
     torch.testing.assert_close(last(state, 1, 2), once, atol=0, rtol=0)
     torch.testing.assert_close(last(decoder.start(z), 0, 3, 2), other)
+    at_once, _ = decoder.read(words[[0, 3, 2]].T, decoder.start(z))
+    torch.testing.assert_close(at_once, other)
     rows = torch.tensor([1, 0, 1])
     _, chosen = decoder.step(words[3][rows], state.select(rows))
     torch.testing.assert_close(decoder.step(words[2][rows], chosen)[0], other[rows])
@@ -227,11 +229,24 @@ def test_the_weights_begin_as_gpt_2_s() -> None:
     torch.manual_seed(0)
     model = TransformerVaeConfig(hidden_size=128, num_layers=8, tie_weights=False).build(1000)
     for name, weight in (*model.decoder.named_parameters(), *model.encoder.named_parameters()):
-        if weight.dim() > 1:
+        if weight.dim() > 1 and "injection" not in name:
             share = 4.0 if name.endswith(("attention_out.weight", "mlp_out.weight")) else 1.0
             assert weight.std().item() * share == pytest.approx(SCALE, rel=0.2), name
-        else:
+        elif weight.dim() == 1:
             assert len(weight.unique()) == 1, name
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_z_begins_as_large_as_what_it_stands_beside(way: str) -> None:
+    torch.manual_seed(0)
+    decoder = TransformerVaeConfig(hidden_size=128, latent_size=50, injection=way).build(1000).decoder
+    given = decoder.injection(torch.randn(500, 50))
+    if way == "layers":
+        states = decoder.norm(torch.randn(500, 128))
+        assert given.memory.std().item() == pytest.approx(decoder.blocks[0].attention_in(states).std().item(), rel=0.1)
+    else:
+        found = given.prefix if way == "prefix" else given.shift
+        assert found.std().item() == pytest.approx(decoder.embedding.weight.std().item(), rel=0.1)
 
 
 def test_a_decoder_of_gpt_2_small_s_sizes_has_as_many_weights() -> None:

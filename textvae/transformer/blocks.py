@@ -1,7 +1,7 @@
 """The layers of encoder and decoder, and how they begin."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -47,13 +47,13 @@ class Block(nn.Module):
         return y
 
 
-def initialise(weights: Iterable[nn.Parameter], blocks: nn.ModuleList) -> None:
+def initialise(blocks: nn.ModuleList, *others: nn.Parameter) -> None:
     r"""Draw matrices from \(\mathcal N(0, 0.02^2)\), the last of each branch of L layers from a \(\sqrt{2L}\)-th of it.
 
     Vectors (norms, biases) stay as they are. Reference: Radford et al. 2019, "Language Models are Unsupervised
     Multitask Learners", section 2.3.
     """
-    for weight in weights:
+    for weight in (*others, *blocks.parameters()):
         if weight.dim() > 1:
             nn.init.normal_(weight, std=SCALE)
     for name, weight in blocks.named_parameters():

@@ -46,7 +46,7 @@ class TransformerDecoder(ScoringDecoder):
         self.norm = nn.LayerNorm(hidden_size, bias=False)
         self.output = WordOutput(num_ids, hidden_size, self.embedding if tie_weights else None)
         self.word_dropout, self.dropout = WordDropout(word_dropout), nn.Dropout(dropout)
-        initialise(self.parameters(), self.blocks)
+        initialise(self.blocks, *self.embedding.parameters(), *self.output.parameters(), *positions.parameters())
 
     def scored_log_prob(
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], mask: Bool[Tensor, "N T-1"]
@@ -66,13 +66,19 @@ class TransformerDecoder(ScoringDecoder):
         state = TransformerState(Cache(given.memory, given.memory.shape[-2]), given.memory.shape[-2], given.shift)
         return self._written(given.prefix, state)[1]
 
-    @torch.no_grad()
     def step(
         self, tokens: Int64[Tensor, " N"], state: TransformerState
     ) -> tuple[Float[Tensor, "N V"], TransformerState]:
         """Take one word each; return the logits of the next over all ids, and the new state."""
-        x, state = self._written(self._embedded(tokens.unsqueeze(1), state.shift), state)
-        return self.output.logits(self.norm(x[:, 0])), state
+        return self.read(tokens.unsqueeze(1), state)
+
+    @torch.no_grad()
+    def read(
+        self, tokens: Int64[Tensor, "N T"], state: TransformerState
+    ) -> tuple[Float[Tensor, "N V"], TransformerState]:
+        """Take T words each at once; return the logits of the next over all ids, and the new state."""
+        x, state = self._written(self._embedded(tokens, state.shift), state)
+        return self.output.logits(self.norm(x[:, -1])), state
 
     def _embedded(self, tokens: Int64[Tensor, "N T"], shift: Float[Tensor, "N H"]) -> Float[Tensor, "N T H"]:
         embedded: Tensor = self.dropout(self.embedding(tokens))

@@ -36,7 +36,7 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(hidden_size, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.num_features = hidden_size
-        initialise(self.parameters(), self.blocks)
+        initialise(self.blocks, self.latent_token, *self.embedding.parameters(), *positions.parameters())
 
     def forward(self, tokens: Int64[Tensor, "B T"], lengths: Int64[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """Features of each sentence; `lengths` counts `<s>` and `</s>`."""

@@ -3,12 +3,15 @@
 N rows, L layers, A heads of size D; each way leaves the places of the others empty.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from textvae.transformer.blocks import SCALE
 
 
 @dataclass(frozen=True)
@@ -21,18 +24,28 @@ class Injected:
 
 
 class Injection(nn.Module, ABC):
-    """From z to what the decoder is given of it: a linear map without bias."""
+    """From z to what the decoder is given of it: a linear map without bias.
+
+    It begins with weights by which a z drawn from N(0, I) is as large as what it stands beside. Were it larger, draws
+    of a posterior that is not yet used would drown the words.
+    """
 
     def __init__(self, latent_size: int, *, hidden_size: int, num_layers: int, num_heads: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.memory_shape = (2, num_layers, num_heads, hidden_size // num_heads)
         self.map = nn.Linear(latent_size, self.num_given(hidden_size, num_layers), bias=False)
+        nn.init.normal_(self.map.weight, std=self.size_beside(hidden_size) / math.sqrt(latent_size))
 
     @staticmethod
     def num_given(hidden_size: int, num_layers: int) -> int:
         """How many numbers the map gives: one vector, unless a way says otherwise."""
         return hidden_size
+
+    @staticmethod
+    def size_beside(hidden_size: int) -> float:
+        """The standard deviation of what z stands beside at first: an embedding, unless a way says otherwise."""
+        return SCALE
 
     @abstractmethod
     def forward(self, z: Float[Tensor, "N Z"]) -> Injected:
@@ -79,6 +92,11 @@ class LayersInjection(Injection):
     def num_given(hidden_size: int, num_layers: int) -> int:
         """A key and a value for each layer."""
         return 2 * num_layers * hidden_size
+
+    @staticmethod
+    def size_beside(hidden_size: int) -> float:
+        """Keys and values are maps of normalised states."""
+        return SCALE * math.sqrt(hidden_size)
 
     def forward(self, z: Float[Tensor, "N Z"]) -> Injected:
         """One key and one value in every layer."""
