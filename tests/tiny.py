@@ -16,7 +16,7 @@ SUBJECTS = ("the dog", "a cat", "my friend", "the old man", "no child")
 VERBS = ("saw", "liked", "followed", "did not see")
 OBJECTS = ("the river", "a small house", "the road to the town", "nothing", "me")
 
-SIZES = {"latent_size": 4, "embedding_size": 12, "hidden_size": 16}
+SIZES = {"latent_size": 4, "embedding_size": 12, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
 OTHERWISE_SMALL = (
     "train.tokens_per_batch=96",
     "train.precision=fp32",

@@ -13,6 +13,7 @@ from latent.bound import Schedule
 from latent.distributions import at_least_float32
 from textvae.cells import LAYERS, Carried, CellName, Layer
 from textvae.noise import WordDropout
+from textvae.scoring import ScoringDecoder, at_places, targets_at
 
 LOGITS_AT_ONCE = 2**24  # 32 MB of bfloat16: more rows would not make the products faster
 CACHE_LINE = 16  # float32
@@ -112,7 +113,7 @@ class RecurrentState:
         return RecurrentState(tuple(part[rows] for part in self.carried), self.z[rows])
 
 
-class RecurrentDecoder(nn.Module):
+class RecurrentDecoder(ScoringDecoder):
     r"""A recurrent language model, LSTM or GRU, that is given z at the start and at every step.
 
     \(c_0 = W z,\; h_0 = \tanh c_0,\; h_t = \mathrm{LSTM}([e(x_{t-1}); z], h_{t-1})\) (He et al. 2019, appendix B).
@@ -163,32 +164,16 @@ class RecurrentDecoder(nn.Module):
         found: Layer = self.get_submodule(self.cell)  # type: ignore[assignment]
         return found
 
-    def log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
-    ) -> Float[Tensor, " N"]:
-        """log p(x|z) in nats: the sum over the words and `</s>`, whose places in flat `tokens[:, 1:]` are `scored`."""
-        log_prob = self._scored_log_prob(z, tokens, scored)
-        return log_prob.new_zeros(len(z)).index_add(0, scored // (tokens.shape[1] - 1), log_prob)
-
-    def token_log_likelihood(
-        self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
-    ) -> Float[Tensor, "N T-1"]:
-        """log p(x_t | x_<t, z) in nats at each scored position, 0 elsewhere: what `log_likelihood` sums."""
-        log_prob = self._scored_log_prob(z, tokens, scored)
-        targets = tokens[:, 1:]
-        return log_prob.new_zeros(targets.numel()).index_copy(0, scored, log_prob).view(targets.shape)
-
-    def _scored_log_prob(
+    def scored_log_prob(
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
     ) -> Float[Tensor, " M"]:
-        """log p of the scored tokens, one sentence after the other."""
+        """log p(x_t | x_<t, z) in nats at the scored places, one sentence after the other."""
         outputs = self.layer.run(self._inputs(tokens[:, :-1], z), self.start(z).carried)
-        # by places, not by a mask, whose number of hits the host would wait for
-        states = self.dropout_out(outputs.flatten(0, 1).index_select(0, scored))
+        states = self.dropout_out(at_places(outputs, scored))
         if self.skip:
             rows = z.index_select(0, scored // outputs.shape[1])
             states = torch.cat([states, rows.to(states.dtype)], -1)
-        return self.output.log_prob(states, tokens[:, 1:].flatten().index_select(0, scored))
+        return self.output.log_prob(states, targets_at(tokens, scored))
 
     def start(self, z: Float[Tensor, "N Z"]) -> RecurrentState:
         """The state before the first word."""

@@ -48,7 +48,7 @@ class AdversarialUpdate:
         module = nn.Sequential(
             nn.Linear(model.latent_size, self.hidden_size), nn.ReLU(), nn.Linear(self.hidden_size, 1)
         ).to(like.device, like.dtype)
-        optimizer = torch.optim.Adam(module.parameters(), lr=self.learning_rate, betas=BETAS)
+        optimizer = torch.optim.Adam(module.parameters(), lr=self.learning_rate, betas=BETAS, fused=True)
         state.adversary = Adversary(module, optimizer)
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:

@@ -20,23 +20,19 @@ from latent.distributions.posteriors import (
 from latent.distributions.priors import MixturePriorConfig, VampPriorConfig
 from latent.training.checkpoints import MODEL
 from textvae.decoding import Greedy
-from textvae.models import LanguageModelConfig, LstmVaeConfig, Model
+from textvae.models import LanguageModelConfig, LstmVaeConfig, Model, TransformerVaeConfig
 from textvae.noise import WordNoiseConfig
+from textvae.transformer import LearnedPositionsConfig
 
-SIZES = {"embedding_size": 8, "hidden_size": 8}
-DROPOUTS = ("word_dropout", "dropout_in", "dropout_out", "encoder_dropout")
-LSTM_VAES = {
+SIZES = {
+    LanguageModelConfig: {"embedding_size": 8, "hidden_size": 8},
+    LstmVaeConfig: {"latent_size": 4, "embedding_size": 8, "hidden_size": 8},
+    TransformerVaeConfig: {"latent_size": 4, "hidden_size": 8, "num_layers": 2, "num_heads": 2},
+}
+DROPOUTS = ("word_dropout", "dropout", "dropout_in", "dropout_out", "encoder_dropout")
+PARTS_OF_A_VAE = {
     "plain": {},
-    "bidirectional": {"bidirectional": True},
-    "tied": {"tie_weights": True},
-    "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4, "encoder_dropout": 0.4},
-    "skip": {"skip": True},
-    "gru": {"cell": "gru", "skip": True, "bidirectional": True},
-    "mean": {"pooling": "mean", "bidirectional": True},
-    "max": {"pooling": "max"},
-    "historyless": {"history": False},
-    "historyless gru": {"history": False, "cell": "gru"},
-    "noise": {"input_noise": 0.3, "encoder_noise": WordNoiseConfig(deletion=0.3, masking=0.2)},
+    "noise": {"encoder_noise": WordNoiseConfig(deletion=0.3, masking=0.2)},
     "bag of words": {"bag_of_words": True},
     "fixed_scale": {"posterior": FixedScaleHeadConfig()},
     "batch_norm": {"posterior": BatchNormHeadConfig()},
@@ -45,21 +41,43 @@ LSTM_VAES = {
     "learned concentration": {"posterior": VonMisesFisherHeadConfig(concentration=5.0, learned_concentration=True)},
     "mixture": {"prior": MixturePriorConfig(num_components=3)},
     "vamp": {"prior": VampPriorConfig(num_components=3, length=4)},
-    "vamp, bidirectional": {"prior": VampPriorConfig(num_components=3, length=4), "bidirectional": True},
-}
-LANGUAGE_MODELS = {
-    "plain": {},
-    "tied": {"tie_weights": True},
-    "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4},
-    "gru": {"cell": "gru", "input_noise": 0.3},
 }
 OPTIONS = {
-    LanguageModelConfig: LANGUAGE_MODELS,
-    LstmVaeConfig: {name: {"latent_size": 4} | options for name, options in LSTM_VAES.items()},
+    LanguageModelConfig: {
+        "plain": {},
+        "tied": {"tie_weights": True},
+        "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4},
+        "gru": {"cell": "gru", "input_noise": 0.3},
+    },
+    LstmVaeConfig: PARTS_OF_A_VAE
+    | {
+        "bidirectional": {"bidirectional": True},
+        "tied": {"tie_weights": True},
+        "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4, "encoder_dropout": 0.4},
+        "skip": {"skip": True},
+        "gru": {"cell": "gru", "skip": True, "bidirectional": True},
+        "mean": {"pooling": "mean", "bidirectional": True},
+        "max": {"pooling": "max"},
+        "historyless": {"history": False},
+        "historyless gru": {"history": False, "cell": "gru"},
+        "input noise": {"input_noise": 0.3},
+        "vamp, bidirectional": {"prior": VampPriorConfig(num_components=3, length=4), "bidirectional": True},
+    },
+    TransformerVaeConfig: PARTS_OF_A_VAE
+    | {
+        "untied": {"tie_weights": False},
+        "all dropouts": {"word_dropout": 0.5, "dropout": 0.4, "encoder_dropout": 0.4},
+        "prefix": {"injection": "prefix"},
+        "layers": {"injection": "layers"},
+        "learned": {"positions": LearnedPositionsConfig(max_length=40)},
+        "learned, prefix": {"positions": LearnedPositionsConfig(max_length=40), "injection": "prefix"},
+        "learned, layers": {"positions": LearnedPositionsConfig(max_length=40), "injection": "layers"},
+        "one layer, one head": {"num_layers": 1, "num_heads": 1},
+    },
 }
 KINDS = get_args(get_args(Model)[0])
 CASES = [
-    pytest.param(kind(**SIZES, **options), id=f"{kind.__name__}-{name}")
+    pytest.param(kind(**(SIZES[kind] | options)), id=f"{kind.__name__}-{name}")
     for kind in KINDS
     for name, options in OPTIONS[kind].items()
 ]
@@ -131,7 +149,7 @@ def test_evaluation_is_deterministic_and_training_is_not(config: Model, tokenize
 @pytest.mark.parametrize("config", READERS)
 def test_word_dropout_changes_nothing_in_evaluation(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     plain = built(without_dropout(config), tokenizer)
-    dropping = built(replace(config, word_dropout=1.0, dropout_in=0.5), tokenizer)
+    dropping = built(replace(config, word_dropout=1.0), tokenizer)
     dropping.load_state_dict(plain.state_dict())
     a, b = deterministic_elbo(plain.eval(), batch), deterministic_elbo(dropping.eval(), batch)
     torch.testing.assert_close(a, b, atol=0, rtol=0)
@@ -236,9 +254,10 @@ def test_the_likelihood_depends_on_z_at_every_position(config: Model, tokenizer:
         assert (scores_a != scores_b)[:, 2:].any(1).all(), t
 
 
-def test_the_last_word_of_the_vocabulary_learns(tokenizer: Tokenizer, split: Sentences) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_word_of_the_vocabulary_learns(kind: type, tokenizer: Tokenizer, split: Sentences) -> None:
     """`padding_idx=-1` froze it in a copied code base."""
-    model = built(LstmVaeConfig(**SIZES), tokenizer).train()
+    model = built(kind(**SIZES[kind]), tokenizer).train()
     ElboObjective()(model(split.batch(torch.arange(60).numpy())), 0).value.backward()
     assert model.decoder.embedding.weight.grad[-1].abs().sum() > 0
     assert model.encoder.embedding.weight.grad[-1].abs().sum() > 0

@@ -8,8 +8,17 @@ from textvae.models.lm import LanguageModel, LanguageModelConfig
 from textvae.models.lstm import LstmVaeConfig
 from textvae.models.sentence_model import SentenceModel
 from textvae.models.sentence_vae import SentenceVae
+from textvae.models.transformer import TransformerVaeConfig
 
-Model = Annotated[LanguageModelConfig | LstmVaeConfig, Field(discriminator="kind")]
+Model = Annotated[LanguageModelConfig | LstmVaeConfig | TransformerVaeConfig, Field(discriminator="kind")]
 
 
-__all__ = ["LanguageModel", "LanguageModelConfig", "LstmVaeConfig", "Model", "SentenceModel", "SentenceVae"]
+__all__ = [
+    "LanguageModel",
+    "LanguageModelConfig",
+    "LstmVaeConfig",
+    "Model",
+    "SentenceModel",
+    "SentenceVae",
+    "TransformerVaeConfig",
+]
