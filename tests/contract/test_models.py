@@ -15,13 +15,13 @@ from latent.distributions.posteriors import BatchNormHeadConfig, DeltaHeadConfig
 from latent.distributions.priors import MixturePriorConfig, VampPriorConfig
 from latent.training.checkpoints import MODEL
 from textvae.decoding import Greedy
-from textvae.models import LstmVaeConfig, Model
+from textvae.models import ContinuousVaeConfig, LstmVaeConfig, Model
+from textvae.vectors import CosineLoss, MaxMarginLoss, VonMisesFisherLoss
 
 SIZES = {"latent_size": 4, "embedding_size": 8, "hidden_size": 8}
 OPTIONS = {
     "plain": {},
     "bidirectional": {"bidirectional": True},
-    "tied": {"tie_weights": True},
     "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4, "encoder_dropout": 0.4},
     "skip": {"skip": True},
     "batch_norm": {"posterior": BatchNormHeadConfig()},
@@ -32,12 +32,22 @@ OPTIONS = {
     "vamp": {"prior": VampPriorConfig(num_components=3, length=4)},
     "vamp, bidirectional": {"prior": VampPriorConfig(num_components=3, length=4), "bidirectional": True},
 }
-KINDS = get_args(Model) or (Model,)
-CASES = [
-    pytest.param(kind(**SIZES, **options), id=f"{kind.__name__}-{name}")
+OF_ONE_KIND = {
+    LstmVaeConfig: {"tied": {"tie_weights": True}},
+    ContinuousVaeConfig: {
+        "exact": {"loss": VonMisesFisherLoss(norm_penalty=0.0, dot_weight=1.0)},
+        "cosine": {"loss": CosineLoss()},
+        "max_margin": {"loss": MaxMarginLoss()},
+    },
+}
+KINDS = get_args(get_args(Model)[0])
+CONFIGS = {
+    f"{kind.__name__}-{name}": kind(**SIZES, **options)
     for kind in KINDS
-    for name, options in OPTIONS.items()
-]
+    for name, options in (OPTIONS | OF_ONE_KIND[kind]).items()
+}
+CASES = [pytest.param(config, id=name) for name, config in CONFIGS.items()]
+OF_WORDS = [pytest.param(config, id=name) for name, config in CONFIGS.items() if config.likelihood == "words"]
 
 
 @pytest.fixture
@@ -45,7 +55,7 @@ def batch(split: Sentences) -> TextBatch:
     return split.batch(torch.arange(7).numpy())
 
 
-def built(config: LstmVaeConfig, tokenizer: Tokenizer) -> torch.nn.Module:
+def built(config: Model, tokenizer: Tokenizer) -> torch.nn.Module:
     torch.manual_seed(0)
     return config.build(len(tokenizer)).double()
 
@@ -68,7 +78,7 @@ def kl_at(model: torch.nn.Module, batch: TextBatch, z: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_gradient_reaches_every_parameter(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+def test_gradient_reaches_every_parameter(config: Model, tokenizer: Tokenizer, split: Sentences) -> None:
     model = built(config, tokenizer).train()
     ElboObjective()(model(split.batch(torch.arange(60).numpy())), 0).value.backward()
     for name, parameter in model.named_parameters():
@@ -78,7 +88,7 @@ def test_gradient_reaches_every_parameter(config: LstmVaeConfig, tokenizer: Toke
 
 @pytest.mark.parametrize("config", CASES)
 def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+    config: Model, tokenizer: Tokenizer, batch: TextBatch
 ) -> None:
     model = built(config, tokenizer)
     found = {id(parameter) for parameter in model.encoder_parameters(batch)}
@@ -89,9 +99,7 @@ def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_evaluation_is_deterministic_and_training_is_not(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
+def test_evaluation_is_deterministic_and_training_is_not(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
     torch.testing.assert_close(deterministic_elbo(model, batch), deterministic_elbo(model, batch), atol=0, rtol=0)
     model.train()
@@ -99,9 +107,7 @@ def test_evaluation_is_deterministic_and_training_is_not(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_word_dropout_changes_nothing_in_evaluation(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
+def test_word_dropout_changes_nothing_in_evaluation(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     plain = built(replace(config, word_dropout=0.0, dropout_in=0.0, dropout_out=0.0, encoder_dropout=0.0), tokenizer)
     dropping = built(replace(config, word_dropout=1.0, dropout_in=0.5), tokenizer)
     dropping.load_state_dict(plain.state_dict())
@@ -110,7 +116,7 @@ def test_word_dropout_changes_nothing_in_evaluation(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_permuting_a_batch_permutes_every_output(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+def test_permuting_a_batch_permutes_every_output(config: Model, tokenizer: Tokenizer, split: Sentences) -> None:
     model = built(config, tokenizer).eval()
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
     batch, permuted = split.batch(torch.arange(7).numpy()), split.batch(order.numpy())
@@ -122,7 +128,7 @@ def test_permuting_a_batch_permutes_every_output(config: LstmVaeConfig, tokenize
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_padding_changes_nothing(config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch) -> None:
+def test_padding_changes_nothing(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
     more = padded(batch, 3)
     torch.testing.assert_close(model.posterior(more).mean, model.posterior(batch).mean)
@@ -131,9 +137,7 @@ def test_padding_changes_nothing(config: LstmVaeConfig, tokenizer: Tokenizer, ba
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_a_token_changes_no_score_at_or_before_it(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
+def test_a_token_changes_no_score_at_or_before_it(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     """Teacher forcing, a step at a time: scores up to t see the tokens before t alone."""
     model = built(config, tokenizer).eval()
     z = torch.randn(len(batch), SIZES["latent_size"], dtype=torch.float64)
@@ -153,9 +157,9 @@ def test_a_token_changes_no_score_at_or_before_it(
     assert (after[:, 3] != before[:, 3]).any(1).all()
 
 
-@pytest.mark.parametrize("config", CASES)
+@pytest.mark.parametrize("config", OF_WORDS)
 def test_stepwise_scores_sum_to_the_likelihood_and_to_one(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
+    config: Model, tokenizer: Tokenizer, batch: TextBatch
 ) -> None:
     model = built(config, tokenizer).eval()
     z = torch.randn(len(batch), SIZES["latent_size"], dtype=torch.float64)
@@ -170,7 +174,7 @@ def test_stepwise_scores_sum_to_the_likelihood_and_to_one(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_samples_are_a_leading_dimension(config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch) -> None:
+def test_samples_are_a_leading_dimension(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
     z = torch.randn(3, len(batch), SIZES["latent_size"], dtype=torch.float64)
     together = model.log_likelihood(z, batch)
@@ -179,9 +183,7 @@ def test_samples_are_a_leading_dimension(config: LstmVaeConfig, tokenizer: Token
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_save_and_load_are_equal(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch, tmp_path: object
-) -> None:
+def test_save_and_load_are_equal(config: Model, tokenizer: Tokenizer, batch: TextBatch, tmp_path: object) -> None:
     model = built(config, tokenizer).eval()
     save_file(model.state_dict(), f"{tmp_path}/{MODEL}")
     torch.manual_seed(99)
@@ -191,7 +193,7 @@ def test_save_and_load_are_equal(
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_batches_of_none_and_of_one(config: LstmVaeConfig, tokenizer: Tokenizer, split: Sentences) -> None:
+def test_batches_of_none_and_of_one(config: Model, tokenizer: Tokenizer, split: Sentences) -> None:
     model = built(config, tokenizer).eval()
     nothing, one = split.batch(torch.arange(0).numpy()), split.batch(torch.arange(1).numpy())
     assert model(nothing, 2).log_weight.shape == (2, 0)
@@ -201,9 +203,7 @@ def test_batches_of_none_and_of_one(config: LstmVaeConfig, tokenizer: Tokenizer,
 
 
 @pytest.mark.parametrize("config", CASES)
-def test_the_likelihood_depends_on_z_at_every_position(
-    config: LstmVaeConfig, tokenizer: Tokenizer, batch: TextBatch
-) -> None:
+def test_the_likelihood_depends_on_z_at_every_position(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
     a, b = torch.zeros(2, SIZES["latent_size"], dtype=torch.float64)[:, None].expand(-1, len(batch), -1)
     b = b + 1.0
@@ -216,7 +216,7 @@ def test_the_likelihood_depends_on_z_at_every_position(
 
 def test_the_last_word_of_the_vocabulary_learns(tokenizer: Tokenizer, split: Sentences) -> None:
     """`padding_idx=-1` froze it in a copied code base."""
-    model = built(KINDS[0](**SIZES), tokenizer).train()
+    model = built(LstmVaeConfig(**SIZES), tokenizer).train()
     ElboObjective()(model(split.batch(torch.arange(60).numpy())), 0).value.backward()
     assert model.decoder.embedding.weight.grad[-1].abs().sum() > 0
     assert model.encoder.embedding.weight.grad[-1].abs().sum() > 0

@@ -6,15 +6,16 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
-from textvae.decoders import LstmDecoder
+from textvae.decoders import LstmDecoder, WordOutput, word_embedding
 from textvae.encoders import LstmEncoder
+from textvae.likelihood import OfWords
 from textvae.models.sentence_vae import SentenceVae
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LstmVaeConfig:
+class LstmVaeConfig(OfWords):
     """Sizes and dropouts; the defaults are He et al. 2019's on short sentences."""
 
     kind: Literal["lstm"] = "lstm"
@@ -50,15 +51,16 @@ class LstmVaeConfig:
             dropout=self.encoder_dropout,
         )
         head = self.posterior.build(encoder.num_features, self.latent_size)
+        embedding = word_embedding(num_ids, self.embedding_size)
         decoder = LstmDecoder(
-            num_ids,
+            embedding,
+            lambda num_read: WordOutput(num_ids, num_read, embedding if self.tie_weights else None),
             latent_size=self.latent_size,
             embedding_size=self.embedding_size,
             hidden_size=self.hidden_size,
             word_dropout=self.word_dropout,
             dropout_in=self.dropout_in,
             dropout_out=self.dropout_out,
-            tie_weights=self.tie_weights,
             skip=self.skip,
         )
         prior = prior_for(self.posterior, self.prior, self.latent_size)
