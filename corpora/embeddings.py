@@ -76,16 +76,17 @@ class FileSpace:
 
 @dataclass(frozen=True, kw_only=True)
 class PpmiSpace:
-    r"""Vectors of the words' company in the training split: rows of \(U \sqrt\Sigma\) of a truncated SVD of
+    r"""Vectors of the words' company in the training split: rows of U of a truncated SVD \(U \Sigma V^\top\) of
 
     \[ \mathrm{PPMI}(w, c) = \max\Big(0, \ln \frac{n(w, c)\, n}{n(w)\, n(c)}\Big), \]
-    n(w, c) the pairs at most `window` places apart in a sentence, `<s>` and `</s>` being words like any other. Singular
-    values have the exponent ½ of Levy, Goldberg & Dagan 2015, "Improving Distributional Similarity with Lessons Learned
-    from Word Embeddings", section 3.3.
+    n(w, c) the pairs at most `window` places apart in a sentence, `<s>` and `</s>` being words like any other. The
+    singular values are left out: with them frequent words lie close together, where the nearest is easily a wrong one.
+    Reference: Levy, Goldberg & Dagan 2015, "Improving Distributional Similarity with Lessons Learned from Word
+    Embeddings", section 3.3, exponent 0.
     """
 
     kind: Literal["ppmi"] = "ppmi"
-    window: PositiveInt = 5  # places to either side
+    window: PositiveInt = 2  # places to either side
 
     def check(self, size: int) -> None:
         """Nothing but the corpus is needed."""
@@ -101,9 +102,8 @@ class PpmiSpace:
                 f"model.embedding_size: {size} numbers a word need more words than that in the training split, "
                 f"which has {num_words}; lower it"
             )
-        # of unit length in the end, so that the scale does not matter: U Σ / √Σ
         svd = TruncatedSVD(size, algorithm="arpack", random_state=0)
-        found = svd.fit_transform(ppmi) / np.sqrt(np.maximum(svd.singular_values_, np.finfo(float).tiny))
+        found = svd.fit_transform(ppmi) / np.maximum(svd.singular_values_, np.finfo(float).tiny)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         found = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 1e-9)
         notes = [] if found[UNK].any() else ["<unk> does not occur in the training split"]

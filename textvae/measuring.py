@@ -87,16 +87,8 @@ def measure(
     sentences, rows = choose_sentences(trained, split, limit, seed)
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
     model, device = trained.model, trained.device
-    found = measure_split(
-        model,
-        batches,
-        device,
-        num_samples,
-        half_width=half_width,
-        rows_at_once=ROWS_AT_ONCE,
-        seed=seed,
-        precision=precision,
-    )
+    settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
+    found = measure_split(model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, **settings)
     gains = gain_by_position(model, batches, found.terms, device, seed)
     likelihood = trained.recipe.model.likelihood
     means, nll = found.terms.posterior.mean, found.weighted.nll
@@ -104,14 +96,6 @@ def measure(
     num_tokens = torch.as_tensor(sentences.lengths, dtype=torch.float64) - 1
     decoded = decode_texts(trained, means, Greedy(), seed)
     retrieved = retrieved_words(model, batches, means, device, seed)
-    per_example = {
-        **found.per_example,
-        **({name: torch.full_like(nll, math.nan) for name in ("nll", "elbo")} if likelihood == "none" else {}),
-        "num_tokens": num_tokens,
-        # over the mean of T, so that its mean is the share of all tokens
-        "retrieval_accuracy": retrieved / num_tokens.mean(),
-        "exact_match": torch.tensor([a == b for a, b in zip(decoded, originals, strict=True)], dtype=torch.float64),
-    }
     figures = Measures(
         split=split,
         examples_digest=digest(sentences),
@@ -133,7 +117,12 @@ def measure(
         **_of_truth(trained, split, rows, originals, nll, means, seed),
         **_of_decoding(trained, decoded, originals),
     )
-    return Measured(figures, per_example)
+    exact = torch.tensor([a == b for a, b in zip(decoded, originals, strict=True)], dtype=torch.float64)
+    # over the mean of T, so that its mean is the share of all tokens
+    of_text = {"num_tokens": num_tokens, "retrieval_accuracy": retrieved / num_tokens.mean(), "exact_match": exact}
+    undefined = torch.full_like(nll, math.nan)
+    lacking = {"nll": undefined, "elbo": undefined} if likelihood == "none" else {}
+    return Measured(figures, {**found.per_example, **lacking, **of_text})
 
 
 def _of_likelihood(
