@@ -4,6 +4,7 @@ Reference: Kumar & Tsvetkov 2019, "Von Mises-Fisher Loss for Training Sequence t
 Outputs".
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -134,7 +135,11 @@ VectorLoss = Annotated[VonMisesFisherLoss | CosineLoss | MaxMarginLoss, Field(di
 
 
 class VectorOutput(nn.Module):
-    r"""The next word's vector, \(\hat e = W h + b\), scored by a loss and decoded to the nearest word."""
+    r"""The next word's vector, \(\hat e = \sqrt D (W h + b)\), scored by a loss and decoded to the nearest word.
+
+    The root is not the paper's: a density whose mean has the length R needs κ near D R, which W and b would take
+    hundreds of optimizer steps to reach.
+    """
 
     def __init__(self, space: WordSpace, num_read: int, size: int, loss: VectorLoss) -> None:
         super().__init__()
@@ -155,4 +160,4 @@ class VectorOutput(nn.Module):
         return space.only_writable(self.loss.logits(predicted, space.vectors.to(predicted.dtype)))
 
     def _predicted(self, states: Float[Tensor, "M H"]) -> Float[Tensor, "M D"]:
-        return at_least_float32(self.prediction(states))
+        return math.sqrt(self.prediction.out_features) * at_least_float32(self.prediction(states))
