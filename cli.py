@@ -127,7 +127,7 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 @SET
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/RECIPE/TIME_sSEED.")
 @click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved recipe and stop.")
+@click.option("--dry-run", is_flag=True, help="Check the recipe, print it resolved and stop.")
 @click.option("--profile", is_flag=True, help="Write where the time of steps 23 to 32 goes to the run's profile.txt.")
 def train(
     recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: str | None, dry_run: bool, profile: bool
@@ -146,10 +146,11 @@ def train(
         return
     path, side, loaded = found_recipe(str(recipe), overrides)
     if dry_run:
+        side.check(loaded)
         click.echo(side.schema.dump(loaded), nl=False)
-        return
-    folder = out or new_run_path(path.stem, loaded.train.seed, runs_root())
-    click.echo(start_run(side, loaded, folder, profile=profile).path)
+    else:
+        folder = out or new_run_path(path.stem, loaded.train.seed, runs_root())
+        click.echo(start_run(side, loaded, folder, profile=profile).path)
 
 
 @cli.command()

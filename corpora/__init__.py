@@ -2,6 +2,7 @@
 
 from corpora.batches import TokenBatches, evaluation_batches
 from corpora.bbe import Bbe
+from corpora.embeddings import FileSpace, PpmiSpace, Space
 from corpora.files import Files, read_sentences
 from corpora.grammar import Grammar
 from corpora.hub import Hub
@@ -18,10 +19,13 @@ __all__ = [
     "Bbe",
     "Corpus",
     "Counts",
+    "FileSpace",
     "Files",
     "Grammar",
     "Hub",
+    "PpmiSpace",
     "Sentences",
+    "Space",
     "Splits",
     "TextBatch",
     "TokenBatches",

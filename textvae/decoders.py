@@ -1,6 +1,8 @@
 """Decoders: p(x|z), teacher-forced for the likelihood and step by step for decoding."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,26 @@ CACHE_LINE = 16  # float32
 CACHED_LOGITS = 2**20  # 4 MB of float32
 KEPT_LOGITS = 2**27  # 512 MB of float32: beyond, the backward pass computes them a second time
 RECOMPUTED_AT_ONCE = 2**24
+
+
+@runtime_checkable
+class Output(Protocol):
+    """What reads the next word from a decoder's state."""
+
+    def log_prob(self, states: Float[Tensor, "M H"], targets: Int64[Tensor, " M"]) -> Float[Tensor, " M"]:
+        """log p(target | state), in nats."""
+        ...
+
+    def logits(self, states: Float[Tensor, "N H"]) -> Float[Tensor, "N V"]:
+        """log p(word | state) but for a constant, for all ids, −inf for `<pad>` and `<s>`; for decoding."""
+        ...
+
+
+def word_embedding(num_ids: int, size: int) -> nn.Embedding:
+    """A learned vector for each id."""
+    embedding = nn.Embedding(num_ids, size)
+    nn.init.uniform_(embedding.weight, -0.1, 0.1)
+    return embedding
 
 
 class WordOutput(nn.Module):
@@ -120,39 +142,35 @@ class RecurrentDecoder(ScoringDecoder):
     With `skip` the output layer is given z too, \(W_h h_t + W_z z + b\), without dropout on z (Dieng et al. 2019,
     "Avoiding Latent Variable Collapse with Generative Skip Models"). Its weight is [W_h, W_z], so it cannot be tied.
     With a z of size 0 it is a plain language model whose first cell state is learned.
-    Without `history` it reads z alone and no word, \(p(x|z) = \prod_t p(x_t|z)\) up to and with `</s>`: the historyless
-    or inputless decoder of Bowman et al. 2016, section 3.2. `input_noise` is the standard deviation of normal noise on
-    the embeddings of the input words, in training only.
+    `embedding` turns ids into the vectors e; `output` builds, for the size of what it reads, what scores the next word.
+    Without an embedding it reads z alone and no word, \(p(x|z) = \prod_t p(x_t|z)\) up to and with `</s>`: the
+    historyless or inputless decoder of Bowman et al. 2016, section 3.2. `input_noise` is the standard deviation of
+    normal noise on the vectors of the input words, in training only.
     """
 
     def __init__(
         self,
-        num_ids: int,
+        embedding: nn.Module | None,
+        output: Callable[[int], Output],
         *,
         latent_size: int,
         embedding_size: int,
         hidden_size: int,
         cell: CellName,
-        history: bool,
         word_dropout: float,
         word_dropout_schedule: Schedule,
         input_noise: float,
         dropout_in: float,
         dropout_out: float,
-        tie_weights: bool,
         skip: bool,
     ) -> None:
         super().__init__()
-        assert not tie_weights or (history and embedding_size == hidden_size and not skip)
-        self.embedding = nn.Embedding(num_ids, embedding_size) if history else None
-        if self.embedding is not None:
-            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self.embedding = embedding
         self.initial_cell = nn.Linear(latent_size, hidden_size) if latent_size > 0 else Offset(hidden_size)
-        num_inputs = (embedding_size if history else 0) + latent_size
+        num_inputs = (embedding_size if embedding is not None else 0) + latent_size
         self.cell = cell
         self.add_module(cell, LAYERS[cell](num_inputs, hidden_size))  # so that its weights' names say what it is
-        num_read = hidden_size + latent_size if skip else hidden_size
-        self.output = WordOutput(num_ids, num_read, self.embedding if tie_weights else None)
+        self.output = output(hidden_size + latent_size if skip else hidden_size)
         self.dropout_in, self.dropout_out = nn.Dropout(dropout_in), nn.Dropout(dropout_out)
         self.word_dropout = WordDropout(word_dropout, word_dropout_schedule)
         self.input_noise = input_noise

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from latent.reporting.comparability import listed, other_examples
 from latent.reporting.run_kind import BOUND_FIGURES, BY_EXAMPLE, NLL_FIGURE, GeometricMean, Row, RunKind
 from latent.reporting.stored_measures import TOLERANCE
+from textvae.likelihood import why_not_comparable
 from textvae.measuring import Measures, measure
 from textvae.run_report import Spoken, describe_run, sections
 from textvae.session import Trained, open_trained
@@ -29,6 +30,11 @@ def reasons(one: Measures, other: Measures, changed: Mapping[str, tuple[str, ...
     return other_examples(one, other, changed, "sentences", "other sentences or another tokenizer: the ids differ")
 
 
+def unlike(one: Measures, other: Measures) -> tuple[str, ...]:
+    """Why the likelihoods of two runs are not of the same thing."""
+    return why_not_comparable(one.likelihood, other.likelihood, same_space=one.space_digest == other.space_digest)
+
+
 def problem(figures: Measures, columns: Mapping[str, Float[np.ndarray, " N"]]) -> str | None:
     """What is wrong with stored tokens and a stored perplexity, if anything."""
     nll, num_tokens = columns["nll"], columns["num_tokens"]
@@ -37,6 +43,8 @@ def problem(figures: Measures, columns: Mapping[str, Float[np.ndarray, " N"]]) -
         return f"its mean num_tokens, {mean:.6g}, is not that of {figures.split}.json"
     if not (num_tokens >= 1).all():
         return "column num_tokens: a sentence has one token or more, its </s>"
+    if figures.likelihood != "words":
+        return None
     per_token = nll / num_tokens
     if (np.abs(per_token[np.isfinite(per_token)]) > MOST_PER_TOKEN).any():
         return f"column nll: more than {MOST_PER_TOKEN:g} nats per token"
@@ -56,6 +64,7 @@ KIND: RunKind[Trained, Measures, Spoken] = RunKind(
         **BOUND_FIGURES,
         "bleu": Row("reconstruction BLEU", 1),
         "exact_match": Row("exact matches", 3),
+        "retrieval_accuracy": Row("retrieval accuracy", 3),
         "tokens_per_sentence": Row("T, scored tokens per sentence", 3),
         "vocabulary_size": Row("vocabulary", 0),
     },
@@ -69,7 +78,10 @@ KIND: RunKind[Trained, Measures, Spoken] = RunKind(
             quotient_row=Row("PPL ratio", 3),
         ),
     ),
-    facts={},
+    paired=("exact_match", "retrieval_accuracy"),
+    of_likelihood=("nll", "elbo", "reconstruction", "ppl", "ppl_ratio"),
+    unlike=unlike,
+    facts={"likelihood of": lambda m: m.likelihood},
     meanings={
         "PPL and T": "Perplexity per scored token; tokens of a sentence. Compare at equal T and vocabulary only."
     },

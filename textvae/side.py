@@ -7,31 +7,40 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from corpora import Corpus, Splits, TextBatch, TokenBatches, Tokenizer, evaluation_batches, load_splits
 from latent.training import Run, RunError, Schema, Side, TrainingData
+from textvae.likelihood import Given
 from textvae.models import SentenceModel
 from textvae.recipe import TextRecipe
 
 TOKENIZER = "tokenizer.model"
+GIVEN = "given.safetensors"
 TOKENS_AT_ONCE = 8192  # padded positions in a batch where no gradient is needed
 
 
 @dataclass(frozen=True)
 class TextMaterial:
-    """The recipe's corpus, encoded."""
+    """The recipe's corpus, encoded, and what its model is given of it."""
 
     recipe: TextRecipe
     splits: Splits
+    given: Given
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        """The tokenizer."""
-        return {TOKENIZER: self.splits.tokenizer.to_bytes()}
+        """The tokenizer, and the tensors that the model is given, if any."""
+        given = {GIVEN: save(dict(self.given.tensors))} if self.given.tensors else {}
+        return {TOKENIZER: self.splits.tokenizer.to_bytes(), **given}
 
     def build_model(self) -> SentenceModel:
         """The recipe's model for the tokenizer's ids."""
-        return self.recipe.model.build(len(self.splits.tokenizer))
+        model = self.recipe.model.build(len(self.splits.tokenizer))
+        found = model.load_state_dict(dict(self.given.tensors), strict=False)
+        assert not found.unexpected_keys
+        return model
 
     @cached_property
     def batches(self) -> TokenBatches:
@@ -61,6 +70,7 @@ class TextMaterial:
                 for name, counts in splits.counts.items()
                 if counts.empty or counts.cut
             ),
+            *self.given.notes,
         ]
 
     def _validation_batches(self) -> list[TextBatch]:
@@ -71,8 +81,23 @@ class TextMaterial:
 
 
 def read_material(recipe: TextRecipe, run: Run | None) -> TextMaterial:
-    """The corpus, encoded with the run's own tokenizer, or with one trained on it."""
-    return TextMaterial(recipe, load_splits(recipe.corpus, None if run is None else stored_tokenizer(run)))
+    """The corpus, encoded with the run's own tokenizer, or with one trained on it; and what the model is given."""
+    splits = load_splits(recipe.corpus, None if run is None else stored_tokenizer(run))
+    return TextMaterial(recipe, splits, recipe.model.read_given(splits) if run is None else stored_given(recipe, run))
+
+
+def stored_given(recipe: TextRecipe, run: Run) -> Given:
+    """What the run's model was given. Raises RunError if it is missing or damaged."""
+    if not recipe.model.given:
+        return Given()
+    path = run.path / GIVEN
+    try:
+        tensors = load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path}: what the model was given cannot be read ({error}); train the run again") from error
+    if set(tensors) != set(recipe.model.given):
+        raise RunError(f"{path}: holds {', '.join(sorted(tensors))}, not what this model is given; train the run again")
+    return Given(tensors)
 
 
 def stored_tokenizer(run: Run) -> Tokenizer:
@@ -90,4 +115,5 @@ TEXT: Side[TextRecipe] = Side(
     corpus_kinds=frozenset(member.kind for member in get_args(get_args(Corpus)[0])),
     folder=Path(__file__).parent / "recipes",
     read=read_material,
+    check=lambda recipe: recipe.model.check(),
 )

@@ -17,9 +17,10 @@ from latent.reporting import (
     verdict_lines,
 )
 from textvae.factor_probe import FactorScore
+from textvae.likelihood import REMARKS, Likelihood
 from textvae.measuring import Measures
 
-MEASURE_ROWS: Rows[Measures] = {
+OF_EVERY_MODEL: Rows[Measures] = {
     **NLL_ROWS,
     "  above the corpus' own law": lambda m: _excess(m),
     "PPL": lambda m: shown(m.ppl),
@@ -32,9 +33,25 @@ MEASURE_ROWS: Rows[Measures] = {
     ),
     "reconstruction BLEU": lambda m: shown(m.bleu, 1),
     "exact matches": lambda m: shown(m.exact_match, 3),
+    "retrieval accuracy": lambda m: shown(m.retrieval_accuracy, 3),
     "edit distance, 0 to 1": lambda m: shown(m.edit_distance, 3),
     "checkpoint": lambda m: m.checkpoint,
 }
+
+
+OF_WORDS = ("PPL", "bits per character")
+LACKING: Mapping[Likelihood, tuple[str, ...]] = {
+    "words": (),
+    "vectors": OF_WORDS,
+    "none": (*(name for name in NLL_ROWS if name != "verdict"), *OF_WORDS, "−ELBO"),
+}
+
+
+def _unless_lacking(name: str, cell: Callable[[Measures], str]) -> Callable[[Measures], str]:
+    return lambda m: "" if name in LACKING[m.likelihood] else cell(m)
+
+
+MEASURE_ROWS: Rows[Measures] = {name: _unless_lacking(name, cell) for name, cell in OF_EVERY_MODEL.items()}
 
 
 def _excess(measures: Measures) -> str:
@@ -47,7 +64,12 @@ def _excess(measures: Measures) -> str:
 
 def measured_lines(name: str, measures: Measures) -> list[str]:
     """A run's figures, the verdict's reasons, what to try, and what was measured by decoding."""
-    lines = [*table_lines(measures_table({name: measures}, MEASURE_ROWS, "sentences")), "", *verdict_lines(measures)]
+    lines = [
+        *table_lines(measures_table({name: measures}, MEASURE_ROWS, "sentences")),
+        *(f"! {remark}" for remark in REMARKS[measures.likelihood]),
+        "",
+        *verdict_lines(measures),
+    ]
     if measures.factors is not None:
         lines += ["", *table_lines(factors_table(measures.factors))]
     for title, part in (("samples of the prior", measures.prior_samples), ("interpolation", measures.smoothness)):

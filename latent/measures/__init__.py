@@ -4,6 +4,7 @@ from latent.measures.collapse import ActiveUnits, MutualInformation, active_unit
 from latent.measures.gains import ShuffledGain, prior_gain, prior_z, shuffle_cycle, shuffled_gain, shuffled_z
 from latent.measures.importance import ImportanceWeighted, importance_weighted
 from latent.measures.intervals import (
+    UNDEFINED,
     Estimate,
     PerExample,
     bootstrap_estimate,
@@ -20,6 +21,7 @@ from latent.measures.summary import BoundMeasures, Measured, MeasuresT, SplitMea
 from latent.measures.verdict import Verdict, judge
 
 __all__ = [
+    "UNDEFINED",
     "ActiveUnits",
     "BoundMeasures",
     "Estimate",

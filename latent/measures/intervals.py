@@ -24,6 +24,9 @@ class Estimate:
         return asdict(self)
 
 
+UNDEFINED = Estimate(math.nan, math.nan, math.nan)
+
+
 @dataclass(frozen=True)
 class PerExample:
     """A figure as the mean of N values, one of each example, so that two runs can be compared pair by pair."""

@@ -20,7 +20,7 @@ from latent.training import Run
 @dataclass(frozen=True)
 class Difference:
     """A group less the baseline, by figure, or over it for a geometric mean. Empty, with `reasons`, if they do not
-    compare.
+    compare; without the figures of a likelihood, and why these are `withheld`, if only those do not.
 
     `estimates` have the paired interval over the examples, `over_seeds` that of Welch where both have two seeds or
     more.
@@ -29,6 +29,7 @@ class Difference:
     group: Group
     baseline: Group
     reasons: tuple[str, ...]
+    withheld: tuple[str, ...]
     estimates: dict[str, Estimate]
     over_seeds: dict[str, Estimate]
 
@@ -120,27 +121,31 @@ def compare_measured(runs: Sequence[MeasuredRun]) -> Comparison:
 
 
 def _difference(group: Group, baseline: Group) -> Difference:
-    reasons = reasons_against(group.runs[0], baseline.runs[0]) or _not_finite(group, baseline)
-    if reasons:
-        return Difference(group, baseline, reasons, {}, {})
     kind, ours, theirs = group.kind, group.per_example, baseline.per_example
-    estimates = {name: mean_estimate(ours[name] - theirs[name]) for name in kind.by_example}
-    estimates |= {one.quotient: one.quotient_of(ours, theirs) for one in kind.geometric}
+    withheld = kind.unlike(group.runs[0].figures, baseline.runs[0].figures)
+    left_out = kind.of_likelihood if withheld else ()
+    names = [name for name in kind.differenced if name not in left_out]
+    geometric = [one for one in kind.geometric if one.name not in left_out]
+    reasons = reasons_against(group.runs[0], baseline.runs[0]) or _not_finite(names, group, baseline)
+    if reasons:
+        return Difference(group, baseline, reasons, (), {}, {})
+    estimates = {name: mean_estimate(ours[name] - theirs[name]) for name in names}
+    estimates |= {one.quotient: one.quotient_of(ours, theirs) for one in geometric}
     over_seeds: dict[str, Estimate] = {}
     if min(len(group.runs), len(baseline.runs)) > 1:
-        for name in kind.by_example:
+        for name in names:
             over_seeds[name] = difference_over_seeds(group.values(name), baseline.values(name))
-        for one in kind.geometric:
+        for one in geometric:
             logs = ([math.log(value) for value in each.values(one.name)] for each in (group, baseline))
             over_seeds[one.quotient] = exponential(difference_over_seeds(*logs))
-    return Difference(group, baseline, (), estimates, over_seeds)
+    return Difference(group, baseline, (), withheld, estimates, over_seeds)
 
 
-def _not_finite(*groups: Group) -> tuple[str, ...]:
+def _not_finite(names: Sequence[str], *groups: Group) -> tuple[str, ...]:
     """An example to which a model gives no finite likelihood has no difference, and is not averaged away."""
     lost: list[str] = []
     for group in groups:
-        columns = torch.stack([group.per_example[name] for name in group.kind.by_example])
+        columns = torch.stack([group.per_example[name] for name in names])
         infinite: Bool[Tensor, " N"] = ~columns.isfinite().all(0)
         if infinite.any():
             lost.append(f"{group.kind.examples} without finite figures in {group.name}: {int(infinite.sum()):,}")

@@ -18,6 +18,7 @@ OVER_SEEDS = (
     "(Welch's for a difference)."
 )
 SPREAD_LABEL = "  over seeds"
+WITHHELD = "–"
 
 CSV_HEAD = (
     "group", "figure", "value", "low", "high",
@@ -71,10 +72,11 @@ def differences_table(found: Comparison) -> TextTable | None:
         return None
     rows: list[tuple[str, ...]] = []
     quotients = {one.quotient: one.quotient_row for one in found.kind.geometric}
-    paired = {name: row for name, row in found.kind.rows.items() if name in found.kind.by_example}
+    paired = {name: row for name, row in found.kind.rows.items() if name in found.kind.differenced}
     for name, row in (paired | quotients).items():
         nothing = 1.0 if name in quotients else 0.0
-        rows.append((row.label, *(_difference(one.estimates[name], nothing, row) for one in comparable)))
+        estimates = (one.estimates.get(name) for one in comparable)
+        rows.append((row.label, *(_difference(one, nothing, row) if one else WITHHELD for one in estimates)))
         if any(one.over_seeds for one in comparable):
             over_seeds = (one.over_seeds.get(name) for one in comparable)
             rows.append((SPREAD_LABEL, *(_difference(one, nothing, row) if one else "" for one in over_seeds)))
@@ -91,11 +93,12 @@ def settings_table(found: Comparison) -> TextTable | None:
 
 
 def flags(found: Comparison) -> list[str]:
-    """A line for each group that may not be compared with the baseline, and why."""
+    """A line for each group that may not be compared with the baseline, all of it or its likelihood, and why."""
     return [
-        f"{one.group.name} may not be compared with {one.baseline.name}: {'; '.join(one.reasons)}"
+        f"{'' if one.reasons else 'the likelihood of '}{one.group.name} may not be compared with "
+        f"{'' if one.reasons else 'that of '}{one.baseline.name}: {'; '.join(one.reasons or one.withheld)}"
         for one in found.differences
-        if one.reasons
+        if one.reasons or one.withheld
     ]
 
 
@@ -144,6 +147,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
                 "baseline": one.baseline.name,
                 "comparable": not one.reasons,
                 "reasons": list(one.reasons),
+                "withheld": list(one.withheld),
                 "estimates": {name: asdict(estimate) for name, estimate in one.estimates.items()},
                 "over_seeds": {name: asdict(estimate) for name, estimate in one.over_seeds.items()},
             }
@@ -165,7 +169,7 @@ def csv_text(found: Comparison) -> str:
             if name in group.figures:
                 row |= asdict(group.figures[name].estimate) | _spread_columns(group.figures[name].over_seeds)
             if difference is not None:
-                row |= _difference_columns(difference, name)
+                row |= _difference_columns(difference, name, name in found.kind.of_likelihood)
             writer.writerow(row)
     return written.getvalue()
 
@@ -177,8 +181,9 @@ def _spread_columns(spread: SeedSpread | None) -> dict[str, object]:
     return {"num_seeds": columns.pop("num_seeds"), **{f"seeds_{name}": value for name, value in columns.items()}}
 
 
-def _difference_columns(one: Difference, name: str) -> dict[str, object]:
-    columns: dict[str, object] = {"baseline": one.baseline.name, "not_comparable": "; ".join(one.reasons)}
+def _difference_columns(one: Difference, name: str, of_likelihood: bool) -> dict[str, object]:
+    reasons = one.reasons or (one.withheld if of_likelihood else ())
+    columns: dict[str, object] = {"baseline": one.baseline.name, "not_comparable": "; ".join(reasons)}
     if name in one.estimates:
         estimate = one.estimates[name]
         columns |= {"difference": estimate.value, "difference_low": estimate.low, "difference_high": estimate.high}

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 from torch import Tensor
 
-from latent.measures import Estimate, mean_estimate
+from latent.measures import UNDEFINED, Estimate, mean_estimate
 from latent.reporting.comparability import reasons_against
 from latent.reporting.run_kind import AnyKind, MeasuredRun
 
@@ -76,7 +76,9 @@ class Group:
     def figures(self) -> dict[str, Figure]:
         """Every figure by its name in the kind's measures."""
         pooled = {name: mean_estimate(self.per_example[name]) for name in self.kind.by_example}
-        pooled |= {one.name: one.pooled(self.per_example) for one in self.kind.geometric}
+        defined = [one for one in self.kind.geometric if not any(map(math.isnan, self.values(one.name)))]
+        pooled |= {one.name: UNDEFINED for one in self.kind.geometric}
+        pooled |= {one.name: one.pooled(self.per_example) for one in defined}
         pooled |= {name: self._mean_of_ends(name) for name in self.kind.of_the_whole}
         geometric = {one.name for one in self.kind.geometric}
         return {name: Figure(pooled[name], self._spread(name, name in geometric)) for name in pooled}
@@ -92,7 +94,7 @@ class Group:
 
     def _spread(self, name: str, is_geometric: bool) -> SeedSpread | None:
         values = self.values(name)
-        if len(values) < 2:
+        if len(values) < 2 or any(map(math.isnan, values)):
             return None
         if is_geometric:
             low, high = map(math.exp, mean_over_seeds([math.log(value) for value in values]))

@@ -94,7 +94,10 @@ class RunKind(Generic[TrainedT, MeasuresT, ContentT]):
 
     - `examples`: what they are trained on, in the plural.
     - `rows`: each figure that is shown, by its name in `measures`. Those `by_example` are means of the columns of that
-      name and are compared in pairs; `geometric` ones are made of columns; all others belong to the whole split.
+      name and are compared in pairs; `geometric` ones are made of columns; all others belong to the whole split, of
+      which the `paired` ones have columns with their value as the mean, for their differences alone.
+    - `of_likelihood`: the figures that rest on a likelihood, and `unlike`: why two runs' likelihoods are not of the
+      same thing, so that these figures may not be subtracted, others though they may.
     - `facts`: what else the measures say of the way in which they were found, and `meanings` what the figures that the
       side has of its own mean.
     - `problem`: what is wrong with measures and columns that do not belong together, if anything.
@@ -109,6 +112,9 @@ class RunKind(Generic[TrainedT, MeasuresT, ContentT]):
     rows: Mapping[str, Row]
     by_example: tuple[str, ...]
     geometric: tuple[GeometricMean, ...] = ()
+    paired: tuple[str, ...] = ()
+    of_likelihood: tuple[str, ...] = ()
+    unlike: Callable[[MeasuresT, MeasuresT], tuple[str, ...]] = lambda one, other: ()
     facts: Rows[MeasuresT]
     meanings: Mapping[str, str]
     problem: Callable[[MeasuresT, Mapping[str, Float[np.ndarray, " N"]]], str | None]
@@ -132,7 +138,12 @@ class RunKind(Generic[TrainedT, MeasuresT, ContentT]):
     def columns(self) -> tuple[str, ...]:
         """What is known of each example."""
         behind = [name for one in self.geometric for name in (one.numerator, one.denominator)]
-        return tuple(dict.fromkeys((*self.by_example, *behind)))
+        return tuple(dict.fromkeys((*self.differenced, *behind)))
+
+    @property
+    def differenced(self) -> tuple[str, ...]:
+        """The figures whose differences are means over the examples."""
+        return (*self.by_example, *self.paired)
 
     @property
     def of_the_whole(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ MIN_HALF_WIDTH = 1.5  # of the maps: so do its points, beside the prior's circle
 
 def rate_distortion(runs: Sequence[RunReport[Any]], comparison: Comparison) -> str:
     """The rate–distortion plane."""
-    flagged = {run.name for one in comparison.differences if one.reasons for run in one.group.runs}
+    flagged = {run.name for one in comparison.differences if one.reasons or one.withheld for run in one.group.runs}
     hollow = [run.name in flagged for run in runs]
     drawn = draw_rate_distortion([(run.measures.kl, run.measures.reconstruction) for run in runs], hollow)
     remark = " Hollow points may not be compared with the first run." if any(hollow) else ""

@@ -106,7 +106,7 @@ def _check_together(
 ) -> None:
     """A kill between the two files leaves the examples of one measuring beside the figures of another."""
     with np.errstate(invalid="ignore", over="ignore"):  # a hostile mean need not be finite
-        for name in kind.by_example:
+        for name in kind.differenced:
             mean, expected = float(values[name].mean()), getattr(figures, name).value
             if not np.isclose(mean, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
                 raise StoredMeasuresError(path, f"its mean {name}, {mean:.6g}, is not that of {path.stem}.json")

@@ -1,5 +1,6 @@
 """Tables for the terminal and the report: rows of a name and a text for each run."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ class TextTable:
 
 def shown(estimate: Estimate, digits: int = 2) -> str:
     """A figure with half the width of its interval, or with its ends where they lie unevenly."""
+    if math.isnan(estimate.low):
+        return "undefined"
     value, low, high = (f"{x:,.{digits}f}" for x in (estimate.value, estimate.low, estimate.high))
     if estimate.low == estimate.high:
         return value

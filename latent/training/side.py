@@ -40,6 +40,7 @@ class Side(Generic[RecipeT]):
     """The shape of a side's recipes, which corpora are its own, where its recipes lie and how it reads a corpus.
 
     `read` takes the run whose stored files are to be used instead of what would be made from the corpus, if any.
+    `check` raises ValueError for what a recipe names beside its corpus and cannot be used.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Side(Generic[RecipeT]):
     corpus_kinds: frozenset[str]
     folder: Path
     read: Callable[[RecipeT, Run | None], Material]
+    check: Callable[[RecipeT], None] = lambda recipe: None
 
     def load_recipe(self, path: Path, overrides: Iterable[str] = ()) -> RecipeT:
         """Read and validate a recipe with its overrides. Raises ConfigError.

@@ -74,6 +74,15 @@ def test_recipes_and_show() -> None:
     assert textvae("train", "plain", "--set", "model.latent_size=5", "--dry-run").stdout == shown.stdout
 
 
+def test_a_dry_run_finds_a_bad_file_of_vectors(tmp_path: Path) -> None:
+    path = tmp_path / "words.vec"
+    path.write_text("2 128\ndog 1 2 3\n")
+    space = f"model.space={{kind: file, path: {path}}}"
+    done = textvae("train", "continuous", "--set", space, "--set", "model.embedding_size=128", "--dry-run")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "words.vec: line 2: 3 numbers after the word, where the first line says 128" in done.stderr
+
+
 def test_names_complete(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     root = tmp_path / "runs"
     shutil.copytree(run, root / "lstm" / "2026-01-01_00-00-00_s0")

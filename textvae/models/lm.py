@@ -11,14 +11,15 @@ from latent.bound import Constant, Schedule
 from latent.distributions import standard_normal
 from latent.distributions.priors import FixedPrior
 from textvae.cells import CellName
-from textvae.decoders import RecurrentDecoder
+from textvae.decoders import RecurrentDecoder, WordOutput, word_embedding
+from textvae.likelihood import OfWords
 from textvae.models.lstm import LstmVaeConfig, check_tie, check_word_dropout
 from textvae.models.sentence_model import SentenceDecoder, SentenceModel
 from textvae.noise import Share, WordDropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig:
+class LanguageModelConfig(OfWords):
     """Sizes and dropouts of the decoder, named and by default as those of `kind: lstm`."""
 
     kind: Literal["lm"] = "lm"
@@ -38,19 +39,19 @@ class LanguageModelConfig:
 
     def build(self, num_ids: int) -> "LanguageModel":
         """The model for a tokenizer of `num_ids` ids."""
+        embedding = word_embedding(num_ids, self.embedding_size)
         decoder = RecurrentDecoder(
-            num_ids,
+            embedding,
+            lambda num_read: WordOutput(num_ids, num_read, embedding if self.tie_weights else None),
             latent_size=0,
             embedding_size=self.embedding_size,
             hidden_size=self.hidden_size,
             cell=self.cell,
-            history=True,
             word_dropout=self.word_dropout,
             word_dropout_schedule=self.word_dropout_schedule,
             input_noise=self.input_noise,
             dropout_in=self.dropout_in,
             dropout_out=self.dropout_out,
-            tie_weights=self.tie_weights,
             skip=False,
         )
         return LanguageModel(decoder, decoder.word_dropout)

@@ -12,8 +12,9 @@ from latent.bound import Constant, Schedule
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.bag_of_words import BagOfWords
 from textvae.cells import CellName
-from textvae.decoders import RecurrentDecoder
+from textvae.decoders import RecurrentDecoder, WordOutput, word_embedding
 from textvae.encoders import PoolingName, RecurrentEncoder
+from textvae.likelihood import OfWords
 from textvae.models.sentence_vae import SentenceVae
 from textvae.noise import Share, WordNoiseConfig
 
@@ -21,7 +22,7 @@ ENDS = (0, 10**9)  # steps at which every schedule has its extremes
 
 
 @dataclass(frozen=True, kw_only=True)
-class LstmVaeConfig:
+class LstmVaeConfig(OfWords):
     """Sizes and dropouts; the defaults are He et al. 2019's on short sentences."""
 
     kind: Literal["lstm"] = "lstm"
@@ -68,19 +69,19 @@ class LstmVaeConfig:
             dropout=self.encoder_dropout,
         )
         head = self.posterior.build(encoder.num_features, self.latent_size)
+        embedding = word_embedding(num_ids, self.embedding_size) if self.history else None
         decoder = RecurrentDecoder(
-            num_ids,
+            embedding,
+            lambda num_read: WordOutput(num_ids, num_read, embedding if self.tie_weights else None),
             latent_size=self.latent_size,
             embedding_size=self.embedding_size,
             hidden_size=self.hidden_size,
             cell=self.cell,
-            history=self.history,
             word_dropout=self.word_dropout,
             word_dropout_schedule=self.word_dropout_schedule,
             input_noise=self.input_noise,
             dropout_in=self.dropout_in,
             dropout_out=self.dropout_out,
-            tie_weights=self.tie_weights,
             skip=self.skip,
         )
         prior = prior_for(self.posterior, self.prior, self.latent_size)

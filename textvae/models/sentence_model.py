@@ -49,6 +49,14 @@ class SentenceModel(LatentModel[TextBatch]):
         found = self.decoder.token_log_likelihood(*_repeated(z, batch))
         return found.view(len(z), *batch.targets.shape)
 
+    def next_words(self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N L"]) -> Int64[Tensor, "N T"]:
+        """The word that scores highest at each place after `<s>`, the words before it being the true ones."""
+        state, found = self.decoder.start(self.nearest(z)), []
+        for column in tokens[:, :-1].T:
+            logits, state = self.decoder.step(column, state)
+            found.append(logits.argmax(-1))
+        return torch.stack(found, 1)
+
     def decode(
         self, z: Float[Tensor, "N Z"], decoding: Decoding, *, max_length: int, generator: torch.Generator | None = None
     ) -> Int64[Tensor, "N T"]:

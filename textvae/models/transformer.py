@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt
 from latent.bound import Constant, Schedule
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.bag_of_words import BagOfWords
+from textvae.likelihood import OfWords
 from textvae.models.lstm import check_word_dropout
 from textvae.models.sentence_vae import SentenceVae
 from textvae.noise import Share, WordNoiseConfig
@@ -21,7 +22,7 @@ from textvae.transformer import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerVaeConfig:
+class TransformerVaeConfig(OfWords):
     """Sizes and dropouts; encoder and decoder have as many layers each.
 
     GPT-2 small's decoder is hidden_size 768, num_layers 12, num_heads 12, positions {kind: learned, max_length: 1022}.
