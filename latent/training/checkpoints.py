@@ -19,6 +19,7 @@ from latent.training.files import checksum, folder_written_atomically, remove_fo
 from latent.training.state import TrainState
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+CLUSTERS = "clusters.safetensors"  # of an update that holds them
 ADVERSARY, ADVERSARY_OPTIMIZER = "adversary.safetensors", "adversary_optimizer.safetensors"  # of an update that has one
 NAME = re.compile(r"step-(\d{6,})")
 
@@ -48,6 +49,8 @@ def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) 
         if state.adversary is not None:
             parts[ADVERSARY] = _module_tensors(state.adversary.module)
             parts[ADVERSARY_OPTIMIZER] = _optimizer_tensors(state.adversary.optimizer)
+        if state.clusters is not None:
+            parts[CLUSTERS] = {"clusters": state.clusters}
         for name, tensors in parts.items():
             _save_tensors(tensors, temporary / name)
         files = {name: checksum(temporary / name) for name in parts}
@@ -99,7 +102,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
         if described.pop("checksum", None) != _digest(described):
             raise CheckpointError(f"{path / STATE}: damaged (it has no checksum, or another than its content's)")
-        known = {ADVERSARY, ADVERSARY_OPTIMIZER} & described["files"].keys()
+        known = {ADVERSARY, ADVERSARY_OPTIMIZER, CLUSTERS} & described["files"].keys()
         for name in (MODEL, OPTIMIZER, *sorted(known)):
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
@@ -154,6 +157,8 @@ def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     if state.adversary is not None:
         _load_module(checkpoint.path / ADVERSARY, state.adversary.module)
         _load_optimizer(checkpoint.path / ADVERSARY_OPTIMIZER, state.adversary.optimizer)
+    if (checkpoint.path / CLUSTERS).exists():
+        state.clusters = load_file(checkpoint.path / CLUSTERS, str(state.accelerator.device))["clusters"]
     if state.accelerator.scaler is not None and checkpoint.scaler is not None:
         state.accelerator.scaler.load_state_dict(checkpoint.scaler)
     state.feedback = dict(checkpoint.feedback)
