@@ -1,7 +1,4 @@
-"""The command line `textvae`: parse, load a recipe or a run, call one function, print. No logic.
-
-Whatever imports torch is imported inside the commands, so that `textvae --help` answers at once.
-"""
+"""The command line `textvae`: parse, load, call one function, print. What imports torch is imported in the commands."""
 
 import importlib
 import json

@@ -31,7 +31,7 @@ from latent.reporting.tables import negated
 from latent.training import Run, resume_run, start_run
 from latent.training.checkpoints import list_checkpoints
 from latent.training.files import write_atomically
-from textvae.measuring import measure
+from textvae.measuring import Measures, measure
 from textvae.recipe import TextRecipe
 from textvae.run_kind import KIND
 from textvae.session import open_trained
@@ -62,6 +62,7 @@ class Row:
     settings: Callable[[int], tuple[str, ...]] = lambda steps: ()
     latent: tuple[str, ...] = LATENT
     decoder: tuple[str, ...] = DECODER
+    checkpoint: str = "best"  # last where the bound, by which the best is chosen, is not what is trained
 
 
 def warm_up(steps: int) -> tuple[str, ...]:
@@ -108,8 +109,8 @@ ROWS = {
     "bow2017": Row("bow2017", ("model.bag_of_words",)),
     "mi": Row("mi", ("objective.information",)),
     "pooling2019": Row("pooling2019", ("model.pooling",)),
-    "daae2020": Row("daae2020", ("objective", "update", "model.encoder_noise")),
-    "aae": Row("aae", ("objective", "update")),
+    "daae2020": Row("daae2020", ("objective", "update", "model.encoder_noise"), checkpoint="last"),
+    "aae": Row("aae", ("objective", "update"), checkpoint="last"),
     "inputless": Row("inputless", ("model.history",)),
     # its own layers and dropout, the learning rate of all
     "transformer_vae": Row("transformer_vae", ("model", "objective"), warm_up, ("model.latent_size=32",), ()),
@@ -170,16 +171,17 @@ def other_settings(recipe: TextRecipe, run: Run) -> list[str]:
     return [key for key in changed if key not in open_keys]
 
 
-def measure_run(run: Run, samples: int, limit: int | None, half_width: float | None) -> None:
-    """Measure the run's best checkpoint, unless what it keeps was found in this way."""
-    found, trained = load_measures(KIND, run, "test"), open_trained(run)
-    size = min(limit or sys.maxsize, len(trained.splits.test))
-    as_asked = (samples, half_width, size, trained.checkpoint.path.name)
-    if found is not None:
-        figures = found.figures
-        if (figures.num_samples, figures.half_width, figures.num_examples, figures.checkpoint) == as_asked:
-            return
-    save_measures(run, measure(trained, "test", samples, limit, 0, half_width=half_width))
+def measure_run(run: Run, checkpoint: str, given: argparse.Namespace) -> None:
+    """Measure the run at a checkpoint, unless what it keeps was found in this way."""
+    found, trained = load_measures(KIND, run, "test"), open_trained(run, checkpoint)
+    if found is None or not as_asked(found.figures, given) or found.figures.checkpoint != trained.checkpoint.path.name:
+        save_measures(run, measure(trained, "test", given.samples, given.limit, 0, half_width=given.half_width))
+
+
+def as_asked(figures: Measures, given: argparse.Namespace) -> bool:
+    """Whether they were found with the draws and on the sentences that are asked for."""
+    asked = (given.samples, given.half_width, given.num_examples)
+    return (figures.num_samples, figures.half_width, figures.num_examples) == asked
 
 
 def line(group: Group, difference: Difference | None) -> str:
@@ -212,9 +214,8 @@ def _difference(found: Difference | None) -> str:
         return "not comparable"
     nll = found.estimates["nll"]
     is_clear = nll.low > 0 or nll.high < 0
-    seeds = (
-        f", seeds [{found.over_seeds['nll'].low:.2f}, {found.over_seeds['nll'].high:.2f}]" if found.over_seeds else ""
-    )
+    over = found.over_seeds.get("nll")
+    seeds = f", seeds [{over.low:.2f}, {over.high:.2f}]" if over else ""
     return f"{shown(nll)}{' *' if is_clear else ''}{seeds}"
 
 
@@ -256,9 +257,7 @@ def stored_rows(given: argparse.Namespace, steps: int, steps_per_epoch: int) -> 
             run = Run.open(path)
             recipe, found = TEXT.load_recipe(run.config_path), load_measures(KIND, run, "test")
             wanted = row_recipe(name, given.data, steps, steps_per_epoch, recipe.train.seed, given.overrides)
-            if found is None or other_settings(wanted, run):
-                continue
-            if (found.figures.num_samples, found.figures.half_width) == (given.samples, given.half_width):
+            if found is not None and as_asked(found.figures, given) and not other_settings(wanted, run):
                 yield MeasuredRun(KIND, name, run, recipe, found)
 
 
@@ -278,13 +277,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     probe = row_recipe(given.only[0], given.data, 100, 100, 0, given.overrides)
-    steps_per_epoch = TEXT.read(probe, None).training_data().steps_per_epoch
+    material = TEXT.read(probe, None)
+    given.num_examples = min(given.limit or sys.maxsize, len(material.splits.test))
+    steps_per_epoch = material.training_data().steps_per_epoch
     steps = max(1, round(given.epochs * steps_per_epoch))
     try:
         for seed, name in itertools.product(given.seeds, [name for name in ROWS if name in given.only]):
             recipe = row_recipe(name, given.data, steps, steps_per_epoch, seed, given.overrides)
             run = trained_run(recipe, given.out / f"{name}_s{seed}")
-            measure_run(run, given.samples, given.limit, given.half_width)
+            measure_run(run, ROWS[name].checkpoint, given)
             found = compare_measured(list(stored_rows(given, steps, steps_per_epoch)))
             written = table(found, given, steps)
             (given.out / "remedies.md").write_text(written, encoding="utf-8")

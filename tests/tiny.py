@@ -79,7 +79,7 @@ def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecip
     if "network" in tree["model"]:
         tree["model"]["network"] |= SMALLER[tree["model"]["network"]["kind"]]
     if "steps" in tree.get("update", {}):
-        tree["update"]["steps"] = 10
+        tree["update"] |= {"steps": 10} | {name: 5 for name in tree["update"] if name == "held_steps"}
     tree["train"] |= {"epochs": 3, "images_per_batch": 100, "precision": "fp32", "log_steps": 5, "checkpoint_steps": 13}
     return IMAGE.schema.validate(apply_overrides(tree, overrides, EXCLUSIVE_KEYS), recipe)
 

@@ -41,6 +41,9 @@ class OfWords:
     def check(self) -> None:
         """Nothing outside the recipe and its corpus is needed."""
 
+    def check_length(self, max_length: int) -> None:
+        """Sentences of any length can be scored and written."""
+
     def read_given(self, splits: Splits) -> Given:
         """Nothing."""
         return Given()

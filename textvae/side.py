@@ -80,8 +80,15 @@ class TextMaterial:
         return list(evaluation_batches(subset, TOKENS_AT_ONCE))
 
 
+def check_recipe(recipe: TextRecipe) -> None:
+    """Raise ValueError for what can be known to be wrong before the corpus is read."""
+    recipe.model.check_length(recipe.corpus.max_length)
+    recipe.model.check()
+
+
 def read_material(recipe: TextRecipe, run: Run | None) -> TextMaterial:
     """The corpus, encoded with the run's own tokenizer, or with one trained on it; and what the model is given."""
+    recipe.model.check_length(recipe.corpus.max_length)
     splits = load_splits(recipe.corpus, None if run is None else stored_tokenizer(run))
     return TextMaterial(recipe, splits, recipe.model.read_given(splits) if run is None else stored_given(recipe, run))
 
@@ -115,5 +122,5 @@ TEXT: Side[TextRecipe] = Side(
     corpus_kinds=frozenset(member.kind for member in get_args(get_args(Corpus)[0])),
     folder=Path(__file__).parent / "recipes",
     read=read_material,
-    check=lambda recipe: recipe.model.check(),
+    check=check_recipe,
 )

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
-from corpora import EOS
+from corpora import EOS, UNK
 from latent.distributions import VonMisesFisher, at_least_float32
 from textvae.likelihood import Likelihood
 
@@ -46,7 +46,8 @@ class WordSpace(nn.Module):
 
     @torch.no_grad()
     def rivals(self, directions: Float[Tensor, "M D"], targets: Int64[Tensor, " M"]) -> Int64[Tensor, " M"]:
-        """The nearest word to each direction that is not its target."""
+        """The nearest word to each direction that is not its target; a missing word's is that of `<unk>`."""
+        targets = torch.where(self.is_known[targets], targets, UNK)
         at_once = max(1, SCORES_AT_ONCE // len(self.vectors))
         found = [
             self.only_writable(part @ self.vectors.t()).scatter(1, target[:, None], -torch.inf).argmax(1)

@@ -131,7 +131,7 @@ class Vade(LatentModel[ImageBatch]):
         z, log_posterior = rsample_and_log_prob(q, num_samples, path_gradient=path_gradient)
         p = self.prior(batch)
         kl = Kl(mixture_kl_bound(q, p, z), None, closed_form=True)
-        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prob(p, z), log_posterior, kl, p)
+        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prob(p, z), log_posterior, kl, p, q)
 
     def held_terms(
         self, batch: ImageBatch, clusters: Int64[Tensor, " B"], num_samples: int, *, path_gradient: bool
@@ -141,7 +141,7 @@ class Vade(LatentModel[ImageBatch]):
         z, log_posterior = rsample_and_log_prob(q, num_samples, path_gradient=path_gradient)
         log_prior = p.joint_log_prob(z)[..., torch.arange(len(batch), device=z.device), clusters]
         kl = Kl(held_cluster_kl(q, p, clusters), None, closed_form=True)
-        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl, p)
+        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl, p, q)
 
     def cluster_log_probs(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B K"]:
         """ln p(c|z) of each cluster."""

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -72,8 +71,8 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         p = self.prior(batch)
         log_prior = log_prob(p, z)
         kl = kl_divergence(q, p, log_posterior - log_prior)
-        terms = ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl, p)
-        return replace(terms, posterior=q, auxiliary=self.auxiliary(z, batch))
+        log_likelihood, auxiliary = self.log_likelihood(z, batch), self.auxiliary(z, batch)
+        return ElboTerms.of(z, log_likelihood, log_prior, log_posterior, kl, p, q, auxiliary)
 
     def auxiliary(self, z: Float[Tensor, "S B Z"], batch: BatchT) -> Float[Tensor, "S B"] | None:
         """log p of what z is to predict beside x, in nats: no part of the bound, and None unless a model has it."""

@@ -72,7 +72,7 @@ class Cyclical:
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """From 0 to 1 in a straight line over `warm_up` steps, then down to `end` in half a cosine until step `steps`.
+    """Up to 1 in a straight line over `warm_up` steps, then down to `end` in half a cosine until step `steps`.
 
     Reference: Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", equation 5, one period.
     """

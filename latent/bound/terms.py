@@ -41,9 +41,12 @@ class ElboTerms:
         log_posterior: Float[Tensor, "S B"],
         kl: Kl,
         prior: Distribution | None = None,
+        posterior: Distribution | None = None,
+        auxiliary: Float[Tensor, "S B"] | None = None,
     ) -> "ElboTerms":
         """Put the parts together."""
-        return cls(log_likelihood, log_prior, log_posterior, kl.total, kl.per_dimension, kl.closed_form, z, prior)
+        figures = (log_likelihood, log_prior, log_posterior, kl.total, kl.per_dimension, kl.closed_form)
+        return cls(*figures, z, prior, posterior, auxiliary)
 
     @property
     def log_weight(self) -> Float[Tensor, "S B"]:

@@ -54,8 +54,13 @@ class AdversarialUpdate:
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of the model and one of the discriminator.
 
-        Raises ValueError for a model whose prior cannot be drawn from.
+        Raises ValueError for a model whose prior cannot be drawn from, and for an objective that weighs the gradient of
+        z, the adversary's with it.
         """
+        if objective.path_gradient:
+            raise ValueError(
+                "update.kind: adversarial: DReG would weigh its gradient too; set objective.gradient=standard"
+            )
         adversary = state.adversary
         assert adversary is not None  # `prepare` comes first
         batch = batches[state.step].to(state.accelerator.device)

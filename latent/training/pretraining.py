@@ -113,7 +113,7 @@ def _pretrainable(model: LatentModel[Any]) -> Pretrainable:
     return model
 
 
-AUTOENCODER = ElboObjective(kl_weight=Constant(value=0.0))
+AUTOENCODER = ElboObjective(kl_weight=Constant(value=0.0), auxiliary_weight=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from latent.training.checkpoints import MODEL, OPTIMIZER
 
 NUM_CLUSTERS = 5
 SWITCH = 20  # the step at which the first stage of these runs ends
+HELD = 12  # steps from then on with clusters held
 LAST = 40
 FORM = ImageForm(channels=1, height=8, width=8, class_names=tuple("0123456789"))
 NETWORK = MlpConfig(hidden_sizes=(20, 12), activation="relu")
@@ -36,6 +37,7 @@ NETWORK = MlpConfig(hidden_sizes=(20, 12), activation="relu")
 def tiny_vade(*overrides: str) -> ImageRecipe:
     settings = (
         f"update.steps={SWITCH}",
+        f"update.held_steps={HELD}",
         f"train.steps={LAST}",
         "train.checkpoint_steps=10",
         "train.keep_checkpoints=9",

@@ -329,3 +329,11 @@ def test_a_step_in_bf16_is_nearly_that_in_fp32(tmp_path: Path) -> None:
             assert len(state.model.eval().decode(z, Greedy(), max_length=5)) == 2
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
     assert losses["bf16"] != losses["fp32"]
+
+
+def test_fewer_learned_positions_than_the_corpus_has_words_are_refused() -> None:
+    config = TransformerVaeConfig(positions=LearnedPositionsConfig(max_length=22))
+    config.check_length(22)
+    with pytest.raises(ValueError, match=r"model\.positions\.max_length \(22\) is less than corpus\.max_length \(23\)"):
+        config.check_length(23)
+    TransformerVaeConfig().check_length(10**6)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.special import gammaln, ive
 from torch import Tensor
 
-from corpora import BOS, EOS, PAD, Sentences, Tokenizer
+from corpora import BOS, EOS, PAD, UNK, Sentences, Tokenizer
 from textvae.models import ContinuousVaeConfig, SentenceVae
 from textvae.vectors import CosineLoss, MaxMarginLoss, VectorLoss, VectorOutput, VonMisesFisherLoss, WordSpace
 
@@ -156,3 +156,12 @@ def test_the_space_does_not_learn(tokenizer: Tokenizer, split: Sentences) -> Non
     (-model(split.batch(np.arange(20))).log_likelihood.mean()).backward()
     optimizer.step()
     assert (model.decoder.embedding.vectors == before).all()
+
+
+def test_a_missing_word_is_no_rival_of_itself() -> None:
+    """It has the vector of `<unk>`, which is therefore not another word."""
+    space = WordSpace(8, 4)
+    space.vectors[5], space.is_known[5] = space.vectors[UNK], False
+    directions = space.vectors[[UNK, UNK]]
+    found = space.rivals(directions, torch.tensor([5, UNK]))
+    assert found[0] == found[1] != UNK

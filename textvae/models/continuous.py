@@ -56,6 +56,9 @@ class ContinuousVaeConfig:
         """Read the file of the space, if it is one. Raises ValueError for what is no such file."""
         self.space.check(self.embedding_size)
 
+    def check_length(self, max_length: int) -> None:
+        """Sentences of any length can be scored and written."""
+
     def read_given(self, splits: Splits) -> Given:
         """The vectors of the corpus' ids. Raises ValueError where there are none."""
         found = self.space.vectors(splits, self.embedding_size)

@@ -18,7 +18,7 @@ from textvae.likelihood import OfWords
 from textvae.models.sentence_vae import SentenceVae
 from textvae.noise import Share, WordNoiseConfig
 
-ENDS = (0, 10**9)  # steps at which every schedule has its extremes
+ENDS = (0, 10**9)  # between them no schedule leaves 0 … 1 that is within it at both
 
 
 @dataclass(frozen=True, kw_only=True)

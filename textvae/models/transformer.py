@@ -57,6 +57,10 @@ class TransformerVaeConfig(OfWords):
                 f"it is {head_size}"
             )
 
+    def check_length(self, max_length: int) -> None:
+        """Raise ValueError where the corpus' longest sentences have more positions than are learned."""
+        self.positions.check_length(max_length)
+
     def build(self, num_ids: int) -> SentenceVae:
         """The model for a tokenizer of `num_ids` ids."""
         encoder = TransformerEncoder(

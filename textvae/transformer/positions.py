@@ -33,6 +33,14 @@ class LearnedPositionsConfig:
     max_length: Annotated[int, Field(ge=1, le=100_000)] = 256  # scored ids of a sentence, as in corpus.max_length
     head_multiple: ClassVar = 1
 
+    def check_length(self, max_length: int) -> None:
+        """Raise ValueError where the corpus' longest sentences have more positions than are learned."""
+        if self.max_length < max_length:
+            raise ValueError(
+                f"model.positions.max_length ({self.max_length}) is less than corpus.max_length ({max_length}): "
+                "raise it, lower corpus.max_length, or set model.positions={kind: rotary}"
+            )
+
     def build(self, hidden_size: int, num_heads: int) -> "LearnedPositions":
         """The positions of one stack of layers."""
         return LearnedPositions(self.max_length + NUM_BESIDE_SCORED, hidden_size)
@@ -68,6 +76,9 @@ class RotaryPositionsConfig:
     kind: Literal["rotary"] = "rotary"
     base: PositiveFloat = 10_000.0  # the slowest pair turns by nearly 1 / base a position
     head_multiple: ClassVar = 2  # they turn in pairs
+
+    def check_length(self, max_length: int) -> None:
+        """There is no longest sentence."""
 
     def build(self, hidden_size: int, num_heads: int) -> "RotaryPositions":
         """The positions of one stack of layers."""
