@@ -143,5 +143,7 @@ def choose_images(trained: TrainedImages, split: str, limit: int | None, seed: i
 
 def digest(images: Images) -> str:
     """Names the images, binarised as they are: two runs whose digests agree were measured on the same pixels."""
-    given = b"" if images.observed is None else images.observed.tobytes()
-    return hashlib.sha256(images.levels.tobytes() + given).hexdigest()[:16]
+    found = hashlib.sha256(images.levels.tobytes())
+    for given in (images.observed, images.context):
+        found.update(b"" if given is None else given.tobytes())
+    return found.hexdigest()[:16]

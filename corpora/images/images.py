@@ -62,6 +62,7 @@ class Images:
     levels: UInt8[np.ndarray, "N C H W"]
     labels: Int64[np.ndarray, " N"] | None = None
     observed: Bool[np.ndarray, "C H W"] | None = None  # the pixels that are given, where the others are predicted
+    context: UInt8[np.ndarray, "N C H W"] | None = None  # what is given of them, where it is not `levels` itself
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -84,19 +85,21 @@ class Images:
             self,
             levels=self.levels[indices],
             labels=None if self.labels is None else self.labels[indices],
+            context=None if self.context is None else self.context[indices],
         )
 
     def batch(self, indices: Integer[np.ndarray, " B"] | Sequence[int], weight: float = 1.0) -> ImageBatch:
         """The images at the indices, in their order, as level / 255."""
         indices = np.array(indices, dtype=np.int64)  # a copy: the batch's tensor must not share the caller's array
         pixels = torch.from_numpy(self.levels[indices]).float().div_(255)
+        given = pixels if self.context is None else torch.from_numpy(self.context[indices]).float().div_(255)
         observed = None if self.observed is None else torch.from_numpy(self.observed)
         return ImageBatch(
             pixels=pixels,
             indices=torch.from_numpy(indices),
             labels=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             weight=weight,
-            context=None if observed is None else pixels * observed,
+            context=None if observed is None else given * observed,
             scored=None if observed is None else ~observed,
         )
 

@@ -32,6 +32,7 @@ class _Quadrants(ABC):
 
     kind: str
     num_quadrants: NumQuadrants = 1
+    context: Literal["binarised", "grey"] = "binarised"  # what is given: as it is drawn, or levels as they are stored
 
     @property
     @abstractmethod
@@ -40,7 +41,7 @@ class _Quadrants(ABC):
 
     def fingerprint(self) -> str:
         """A digest of the images, the binarisation and what is observed. Raises ValueError as `read`."""
-        return json.dumps([self.kind, self.whole.fingerprint(), self.num_quadrants])
+        return json.dumps([self.kind, self.whole.fingerprint(), self.num_quadrants, self.context])
 
     def read(self) -> LevelSplits:
         """The splits as levels. Raises ValueError where they cannot be read or have no quadrants."""
@@ -48,10 +49,16 @@ class _Quadrants(ABC):
         observed = observed_quadrants(stored.train.shape, self.num_quadrants, stored.source)
         return replace(
             stored,
-            train=_given(stored.train, observed),
-            valid=_given(stored.valid, observed),
-            test=_given(stored.test, observed),
+            train=self._given(stored.train, observed),
+            valid=self._given(stored.valid, observed),
+            test=self._given(stored.test, observed),
         )
+
+    def _given(self, images: Images, observed: Bool[np.ndarray, "C H W"]) -> Images:
+        """Images of another size, which the loading of the corpus refuses, are left as they are."""
+        if images.shape != observed.shape:
+            return images
+        return replace(images, observed=observed, context=images.levels if self.context == "grey" else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +116,3 @@ def observed_quadrants(
     observed[:, : height // 2, : width // 2] |= num_quadrants >= 2
     observed[:, : height // 2, width // 2 :] |= num_quadrants == 3
     return observed
-
-
-def _given(images: Images, observed: Bool[np.ndarray, "C H W"]) -> Images:
-    """Images of another size, which the loading of the corpus refuses, are left as they are."""
-    return replace(images, observed=observed) if images.shape == observed.shape else images

@@ -137,7 +137,7 @@ def scored_log_likelihood(logits: Float[Tensor, "S B D"], batch: ImageBatch) -> 
     assert batch.scored is not None
     logits = at_least_float32(logits)
     of_pixels = logits * batch.pixels.flatten(1) - F.softplus(logits)
-    return (of_pixels * batch.scored.flatten()).sum(-1)
+    return torch.where(batch.scored.flatten(), of_pixels, 0.0).sum(-1)
 
 
 class StructuredBaseline(LatentModel[ImageBatch]):
