@@ -56,10 +56,9 @@ def our_side(folder: Path, num_samples: int) -> dict[str, float]:
 
     from corpora.images import ImageBatches, Images, image_evaluation_batches
     from imagevae.form import ImageForm
-    from imagevae.measuring import ROWS_AT_ONCE
     from imagevae.models import VaeConfig
     from imagevae.networks import MlpConfig
-    from imagevae.side import IMAGES_AT_ONCE
+    from imagevae.side import IMAGES_AT_ONCE, ROWS_AT_ONCE
     from latent.bound import ElboObjective
     from latent.machine.memory import keep_freed_memory
     from latent.measures import measure_split

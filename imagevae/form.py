@@ -15,7 +15,7 @@ MOST_PIXELS = 10_000_000  # of one image: more is a mistake, or an attempt to fi
 
 @dataclass(frozen=True, kw_only=True)
 class ImageForm:
-    """Channels, height and width of every image, and what its labels stand for."""
+    """Channels, height and width of every image, what its labels stand for, and how much of it is given."""
 
     __pydantic_config__ = STRICT
 
@@ -23,10 +23,13 @@ class ImageForm:
     height: int
     width: int
     class_names: tuple[str, ...]
+    num_observed: int = 0  # values of an image that a model is given to predict the others
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or self.num_pixels > MOST_PIXELS:
             raise ValueError(f"images of {self.channels}×{self.height}×{self.width} values cannot be")
+        if not 0 <= self.num_observed < self.num_pixels:
+            raise ValueError(f"images with {self.num_observed} of {self.num_pixels} values given cannot be")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -37,6 +40,11 @@ class ImageForm:
     def num_pixels(self) -> int:
         """C·H·W, the values of an image."""
         return self.channels * self.height * self.width
+
+    @property
+    def num_scored(self) -> int:
+        """The values of an image that a likelihood is one of."""
+        return self.num_pixels - self.num_observed
 
     @property
     def num_classes(self) -> int:

@@ -14,7 +14,8 @@ from imagevae.classifier import trained_classifier
 from imagevae.likelihoods import LikelihoodKind
 from imagevae.sample_quality import SampleQuality, measure_samples
 from imagevae.session import TrainedImages
-from imagevae.side import IMAGES_AT_ONCE
+from imagevae.side import IMAGES_AT_ONCE, ROWS_AT_ONCE
+from imagevae.structured import ConditionalMeasures, measure_conditional
 from latent.measures import (
     BoundMeasures,
     Estimate,
@@ -27,8 +28,6 @@ from latent.measures import (
     shuffled_gain,
 )
 
-ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMeasures(BoundMeasures):
@@ -36,7 +35,8 @@ class ImageMeasures(BoundMeasures):
 
     `bits_per_dimension` is the NLL over D ln 2 for images of D = C·H·W values. `squared_error` is the mean over these
     of (x − E[x|z])² at z = E[z|x], with x between 0 and 1. Where the model is given each image's class, one of
-    `num_classes`, p(x) is p(x|y) throughout; else that is 0.
+    `num_classes`, p(x) is p(x|y) throughout; else that is 0. Where it is given a part of each image, D counts the
+    other values, all likelihoods are of these alone, and `conditional` says what comes of the prior's draws.
     """
 
     binarisation: Binarisation
@@ -46,6 +46,7 @@ class ImageMeasures(BoundMeasures):
     bits_per_dimension: Estimate
     squared_error: Estimate
     samples: SampleQuality | None
+    conditional: ConditionalMeasures | None = None
 
 
 def measure(
@@ -63,9 +64,10 @@ def measure(
 
     With `half_width`, in nats, draws stop where the noise in the NLL is within it; they are weighed in `precision`.
     `with_samples` has as many samples of the prior judged by the corpus' classifier, which is trained where it has not
-    been. Raises ValueError for an unknown split, fewer than one sample and, with samples, no labels, NotFiniteError
-    where an image has no finite likelihood.
+    been. Raises ValueError for an unknown split, fewer than one sample and, with samples, no labels or a model that is
+    given a part of each image, NotFiniteError where an image has no finite likelihood.
     """
+    _check_samples(trained, with_samples)
     images = choose_images(trained, split, limit, seed)
     batches = list(image_evaluation_batches(images, IMAGES_AT_ONCE))
     model, device = trained.model, trained.device
@@ -81,8 +83,9 @@ def measure(
     )
     shuffled = shuffled_gain(model, batches, found.terms, device, seed).estimate
     prior = prior_gain(model, batches, found.terms, device, seed).estimate
-    bits = found.weighted.nll / (trained.form.num_pixels * math.log(2))
+    bits = found.weighted.nll / (trained.form.num_scored * math.log(2))
     errors = squared_errors(trained, batches, found.terms.posterior.mean)
+    conditional, more = measure_conditional(model, batches, found, device, num_samples, half_width, seed)
     figures = ImageMeasures(
         split=split,
         examples_digest=digest(images),
@@ -98,9 +101,15 @@ def measure(
         bits_per_dimension=mean_estimate(bits),
         squared_error=mean_estimate(errors),
         samples=_samples(trained, images, seed) if with_samples else None,
+        conditional=conditional,
         **found.figures(shuffled, prior, seed),
     )
-    return Measured(figures, {**found.per_example, "bits_per_dimension": bits, "squared_error": errors})
+    return Measured(figures, {**found.per_example, "bits_per_dimension": bits, "squared_error": errors, **more})
+
+
+def _check_samples(trained: TrainedImages, with_samples: bool) -> None:
+    if with_samples and trained.form.num_observed:
+        raise ValueError("--full: the samples of this run complete images that are given in part; leave --full out")
 
 
 def _samples(trained: TrainedImages, images: Images, seed: int) -> SampleQuality:
@@ -111,13 +120,13 @@ def _samples(trained: TrainedImages, images: Images, seed: int) -> SampleQuality
 def squared_errors(
     trained: TrainedImages, batches: Sequence[ImageBatch], means: Float[Tensor, "N Z"]
 ) -> Float[Tensor, " N"]:
-    """Of each image, the mean over its values of (x − E[x|z])², at the given z of each, in the batches' order."""
+    """Of each image, the mean over its scored values of (x − E[x|z])², at the given z, in the batches' order."""
     found = []
     with evaluating(trained.model, 0):
         for batch in (batch.to(trained.device) for batch in batches):
             outputs = trained.model.outputs(means[batch.indices].unsqueeze(0), batch)[0]
             error = batch.pixels.flatten(1) - trained.model.likelihood.mean(outputs)
-            found.append(error.square().mean(1).cpu())
+            found.append(batch.mean_over_scored(error.square()).cpu())
     return torch.cat(found)
 
 
@@ -134,4 +143,7 @@ def choose_images(trained: TrainedImages, split: str, limit: int | None, seed: i
 
 def digest(images: Images) -> str:
     """Names the images, binarised as they are: two runs whose digests agree were measured on the same pixels."""
-    return hashlib.sha256(images.levels.tobytes()).hexdigest()[:16]
+    found = hashlib.sha256(images.levels.tobytes())
+    for given in (images.observed, images.context):
+        found.update(b"" if given is None else given.tobytes())
+    return found.hexdigest()[:16]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64
 
 from corpora.images import Images
+from imagevae.completions import completions_png
 from imagevae.generation import blank_batch, decode, draw, interpolate, means_of, reconstruct
 from imagevae.measuring import ImageMeasures
 from imagevae.pictures import grid_png
@@ -22,6 +23,7 @@ from latent.reporting.run_report import RunReport
 from latent.reporting.sections import latent_maps
 
 NUM_ROWS = 5  # of samples
+NUM_DRAWN = 5  # samples of what is not given of an image
 MOST_COLUMNS = 10  # of samples: as many classes are shown
 NUM_IMAGES = 8  # reconstructed
 NUM_STEPS = 7  # of an interpolation
@@ -31,7 +33,7 @@ NUM_PLACES = 12  # along either axis of the manifold
 
 @dataclass(frozen=True)
 class Pictures:
-    """PNGs that a run has drawn; a manifold where z has two dimensions.
+    """PNGs that a run has drawn; an interpolation where there is a z, a manifold where it has two dimensions.
 
     `classes` are the names of the columns of the samples, where the model is told classes.
     """
@@ -39,7 +41,7 @@ class Pictures:
     samples: bytes
     classes: tuple[str, ...]
     reconstructions: bytes
-    interpolation: bytes
+    interpolation: bytes | None
     manifold: bytes | None
     judged: SampleQuality | None
     class_names: tuple[str, ...]
@@ -53,20 +55,21 @@ def describe_run(trained: TrainedImages, name: str, measures: ImageMeasures) -> 
     images = trained.splits.by_name()[measures.split]
     order = np.random.default_rng(0).permutation(len(images))
     classes = trained.form.class_names[:MOST_COLUMNS] if trained.model.num_classes else ()
+    has_z, given = trained.model.latent_size > 0, trained.form.num_observed
     return RunReport(
         name=name,
         metrics=tuple(trained.run.metrics()),
         measures=measures,
         content=Pictures(
-            samples=_samples(trained, len(classes)),
+            samples=_completions(trained, images, order) if given else _samples(trained, len(classes)),
             classes=classes,
             reconstructions=_reconstructions(trained, images, order[:NUM_IMAGES]),
-            interpolation=_interpolation(trained, images, order[:NUM_IMAGES]),
-            manifold=_manifold(trained) if trained.model.latent_size == 2 else None,
+            interpolation=_interpolation(trained, images, order[:NUM_IMAGES]) if has_z else None,
+            manifold=_manifold(trained) if trained.model.latent_size == 2 and not given else None,
             judged=measures.samples,
             class_names=trained.form.class_names,
         ),
-        latent_map=_latent_map(trained, images.select(order[:NUM_POINTS])),
+        latent_map=_latent_map(trained, images.select(order[:NUM_POINTS])) if has_z else None,
     )
 
 
@@ -75,6 +78,10 @@ def _samples(trained: TrainedImages, num_classes: int) -> bytes:
     labels = torch.arange(NUM_ROWS * num_columns) % max(1, num_classes)
     heads = [str(number) for number in range(num_classes)]
     return grid_png(draw(trained, labels), num_columns, column_labels=heads)
+
+
+def _completions(trained: TrainedImages, images: Images, order: Int64[np.ndarray, " N"]) -> bytes:
+    return completions_png(trained, images.batch(order[:NUM_ROWS]), NUM_DRAWN)
 
 
 def _reconstructions(trained: TrainedImages, images: Images, chosen: Int64[np.ndarray, " N"]) -> bytes:
@@ -149,6 +156,8 @@ def _drawn_samples(one: Pictures) -> str:
 
 
 def _walk(one: Pictures) -> str:
+    if one.interpolation is None:
+        return remark("There is no z to walk through.")
     stays = remark("The class that the decoder is told stays that of the first image.") if one.classes else ""
     return picture(one.interpolation, "A walk between two images") + stays
 

@@ -15,6 +15,9 @@ from imagevae.recipe import ImageRecipe
 from latent.training import Run, Schema, Side, TrainingData
 
 IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed
+CORPORA_OF_PARTS = ("digits_quadrants", "mnist_quadrants")  # of images of which a part is given
+MODELS_OF_PARTS = ("structured_baseline", "structured_cvae")  # which read that part
+ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,13 @@ class ImageMaterial:
     def form(self) -> ImageForm:
         """What a model must know of the images."""
         channels, height, width = self.splits.shape
-        return ImageForm(channels=channels, height=height, width=width, class_names=self.splits.class_names)
+        return ImageForm(
+            channels=channels,
+            height=height,
+            width=width,
+            class_names=self.splits.class_names,
+            num_observed=self.splits.num_observed,
+        )
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -77,8 +86,14 @@ class ImageMaterial:
 
 def read_material(recipe: ImageRecipe, run: Run | None) -> ImageMaterial:
     """The corpus, read; a run keeps nothing that replaces it. Raises ValueError where model and corpus do not fit."""
-    check_likelihood(recipe)
+    check_recipe(recipe)
     return ImageMaterial(recipe, load_images(recipe.corpus))
+
+
+def check_recipe(recipe: ImageRecipe) -> None:
+    """Raise ValueError where corpus, model, objective and update do not fit one another."""
+    check_likelihood(recipe)
+    check_structured(recipe)
 
 
 def check_likelihood(recipe: ImageRecipe) -> None:
@@ -91,10 +106,30 @@ def check_likelihood(recipe: ImageRecipe) -> None:
         )
 
 
+def check_structured(recipe: ImageRecipe) -> None:
+    """Raise ValueError unless a corpus with a given part has a model that reads it, trained by what trains all of it.
+
+    A frozen baseline is trained by a first stage alone, a recognition network by the bound alone.
+    """
+    corpus, model, objective = recipe.corpus.kind, recipe.model, recipe.objective
+    if (corpus in CORPORA_OF_PARTS) != (model.kind in MODELS_OF_PARTS):
+        fitting = "model.kind=structured_cvae" if corpus in CORPORA_OF_PARTS else "corpus.kind=mnist_quadrants"
+        raise ValueError(f"model.kind: {model.kind} does not fit corpus.kind {corpus}; set {fitting}")
+    if model.kind != "structured_cvae":
+        return
+    if model.freeze_baseline and recipe.update.kind != "pretrained":
+        raise ValueError("model.freeze_baseline: nothing would train the baseline; set update.kind=pretrained")
+    if model.recognition and objective.kind == "hybrid" and objective.bound_share == 0:
+        raise ValueError(
+            "objective.bound_share: at 0 nothing would train the recognition network; set model.recognition=false"
+        )
+
+
 IMAGE: Side[ImageRecipe] = Side(
     name="image",
     schema=Schema(ImageRecipe),
     corpus_kinds=frozenset(member.kind for member in get_args(get_args(ImageCorpus)[0])),
     folder=Path(__file__).parent / "recipes",
     read=read_material,
+    check=check_recipe,
 )

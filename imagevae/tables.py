@@ -1,7 +1,7 @@
 """Tables of image runs and image corpora for the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from corpora.images import ImageSplits
 from imagevae.measuring import ImageMeasures
 from imagevae.sample_quality import SampleQuality
+from imagevae.structured import ConditionalMeasures
 from latent.reporting import (
     BOUND_ROWS,
     NLL_ROWS,
@@ -29,8 +30,25 @@ FACT_ROWS: Rows[ImageMeasures] = {
         f"one of {m.num_classes:,} (ln K = {math.log(m.num_classes):.2f})" if m.num_classes else "no"
     ),
 }
+CONDITIONAL_ROWS: dict[str, Callable[[ConditionalMeasures], str]] = {
+    "NLL (draws of the prior)": lambda c: shown(c.nll_from_prior),
+    "  at S": lambda c: ", ".join(f"{draws}: {nll.value:.2f}" for draws, nll in c.nll_from_prior_ladder.items()),
+    "  effective sample size of the prior": lambda c: shown(c.effective_sample_size_from_prior, 1),
+    "given to the model": lambda c: f"{c.num_observed} of {c.num_observed + c.num_scored} values of an image",
+    "pixels right at the prior's mean": lambda c: shown(c.accuracy_at_prior_mean, 4),
+    "  by averaged probabilities": lambda c: f"{shown(c.accuracy_of_averaged, 4)} (of {c.num_predictions} draws)",
+    "  by the best draw, chosen by truth": lambda c: f"{shown(c.accuracy_of_best, 4)} (of {c.num_predictions} draws)",
+}
+
+
+def of_conditional(cell: Callable[[ConditionalMeasures], str]) -> Callable[[ImageMeasures], str]:
+    """The cell for runs that are given a part of each image; empty for the others."""
+    return lambda m: cell(m.conditional) if m.conditional else ""
+
+
 MEASURE_ROWS: Rows[ImageMeasures] = {
     **NLL_ROWS,
+    **{name: of_conditional(cell) for name, cell in CONDITIONAL_ROWS.items()},
     **FACT_ROWS,
     "bits per dimension": lambda m: shown(m.bits_per_dimension, 4),
     **BOUND_ROWS,

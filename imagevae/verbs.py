@@ -9,6 +9,7 @@ import torch
 
 from corpora.images import load_images
 from imagevae import generation
+from imagevae.completions import completions_png
 from imagevae.measuring import measure as measure_run
 from imagevae.pictures import grid_png, save_png
 from imagevae.recipe import ImageRecipe
@@ -18,6 +19,7 @@ from latent.reporting.stored_measures import save_measures
 from latent.training.console import Shown
 
 NUM_RECONSTRUCTED = 10  # test images where none is named
+NUM_COMPLETED = 8  # test images of which a part is given
 
 open_run = open_trained_images
 
@@ -30,7 +32,12 @@ def measure(trained: TrainedImages, *, samples: int, full: bool, **settings: Any
 
 
 def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:
-    """Images from the prior; of a conditional model a row for each draw and a column for each class."""
+    """Images from the prior; of a conditional model a row for each draw and a column for each class.
+
+    A model that is given a part of each image completes test images, a row for each.
+    """
+    if trained.form.num_observed:
+        return _complete(trained, num_samples, seed, out, label)
     images, labels = generation.sample(trained, num_samples, seed, label)
     names = trained.form.class_names
     by_class = trained.model.num_classes > 0 and label is None
@@ -39,6 +46,15 @@ def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | N
     path = _written(trained, out, "samples.png", grid_png(images, num_columns, column_labels=heads))
     about = {"labels": [names[number] for number in labels] if trained.model.num_classes else None}
     return Shown({"picture": str(path), "seed": seed, **about}, [str(path)])
+
+
+def _complete(trained: TrainedImages, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:
+    """Some test images, what is given of them, and what is predicted of the rest."""
+    generation.chosen_labels(trained, num_samples, label)
+    indices = list(range(min(NUM_COMPLETED, len(trained.splits.test))))
+    picture = completions_png(trained, generation.images_of_test(trained, indices), num_samples, seed)
+    path = _written(trained, out, "samples.png", picture)
+    return Shown({"picture": str(path), "seed": seed, "images": indices}, [str(path)])
 
 
 def reconstruct(trained: TrainedImages, *, examples: tuple[str, ...], seed: int, out: Path | None) -> Shown:

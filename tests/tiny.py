@@ -75,7 +75,10 @@ SMALLER = {"mlp": {"hidden_sizes": [20, 12]}, "conv": {"channels": [4, 6], "hidd
 def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecipe:
     """An image recipe on the 8×8 digits, whatever its own corpus, shrunk."""
     tree = read_tree(IMAGE.folder / f"{recipe}.yaml")
-    tree["corpus"] = {"kind": "digits", "binarisation": tree["corpus"]["binarisation"]}
+    own = tree["corpus"]
+    tree["corpus"] = {"kind": "digits", "binarisation": own["binarisation"]}
+    if "num_quadrants" in own:
+        tree["corpus"] |= {"kind": "digits_quadrants", "num_quadrants": own["num_quadrants"]}
     if "network" in tree["model"]:
         tree["model"]["network"] |= SMALLER[tree["model"]["network"]["kind"]]
     if "steps" in tree.get("update", {}):

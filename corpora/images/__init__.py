@@ -7,11 +7,13 @@ from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
 from corpora.images.images import ImageBatch, Images, LevelSplits
 from corpora.images.load import ImageCorpus, ImageSplits, load_images
+from corpora.images.quadrants import DigitsQuadrants, MnistQuadrants
 from corpora.images.static import MnistStatic
 
 __all__ = [
     "Binarisation",
     "Digits",
+    "DigitsQuadrants",
     "FashionMnist",
     "GreyBinarisation",
     "ImageBatch",
@@ -22,6 +24,7 @@ __all__ = [
     "Images",
     "LevelSplits",
     "Mnist",
+    "MnistQuadrants",
     "MnistStatic",
     "binarise",
     "image_evaluation_batches",

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, Integer, UInt8
+from jaxtyping import Bool, Float, Float64, Int64, Integer, UInt8
 from torch import Tensor
 
 from corpora.devices import send
@@ -22,9 +22,15 @@ class ImageBatch:
     indices: Int64[Tensor, " B"]  # the images' positions in their split
     labels: Int64[Tensor, " B"] | None = None
     weight: float = 1.0  # B over the epoch's mean B: times a mean over the batch, every image counts the same
+    context: Float[Tensor, "B C H W"] | None = None  # what is given of an image, where something is; 0 elsewhere
+    scored: Bool[Tensor, "C H W"] | None = None  # the pixels that are to be predicted from it; None stands for all
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def mean_over_scored(self, values: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+        """Of a value for each of the D = C·H·W pixels, the mean over those that are to be predicted."""
+        return values.mean(1) if self.scored is None else values[:, self.scored.flatten()].mean(1)
 
     def to(self, device: torch.device | str) -> "ImageBatch":
         """The batch on a device; the copy need not be over when this returns."""
@@ -33,6 +39,8 @@ class ImageBatch:
             pixels=send(self.pixels, device),
             indices=send(self.indices, device),
             labels=None if self.labels is None else send(self.labels, device),
+            context=None if self.context is None else send(self.context, device),
+            scored=None if self.scored is None else send(self.scored, device),
         )
 
     def take(self, rows: Int64[Tensor, " M"]) -> "ImageBatch":
@@ -43,6 +51,7 @@ class ImageBatch:
             indices=self.indices[rows],
             labels=None if self.labels is None else self.labels[rows],
             weight=self.weight * len(rows) / max(1, len(self)),
+            context=None if self.context is None else self.context[rows],
         )
 
 
@@ -52,6 +61,8 @@ class Images:
 
     levels: UInt8[np.ndarray, "N C H W"]
     labels: Int64[np.ndarray, " N"] | None = None
+    observed: Bool[np.ndarray, "C H W"] | None = None  # the pixels that are given, where the others are predicted
+    context: UInt8[np.ndarray, "N C H W"] | None = None  # what is given of them, where it is not `levels` itself
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -70,19 +81,26 @@ class Images:
 
     def select(self, indices: Integer[np.ndarray, " M"]) -> "Images":
         """The images at the indices, in their order, as a split of their own."""
-        return Images(
+        return replace(
+            self,
             levels=self.levels[indices],
             labels=None if self.labels is None else self.labels[indices],
+            context=None if self.context is None else self.context[indices],
         )
 
     def batch(self, indices: Integer[np.ndarray, " B"] | Sequence[int], weight: float = 1.0) -> ImageBatch:
         """The images at the indices, in their order, as level / 255."""
         indices = np.array(indices, dtype=np.int64)  # a copy: the batch's tensor must not share the caller's array
+        pixels = torch.from_numpy(self.levels[indices]).float().div_(255)
+        given = pixels if self.context is None else torch.from_numpy(self.context[indices]).float().div_(255)
+        observed = None if self.observed is None else torch.from_numpy(self.observed)
         return ImageBatch(
-            pixels=torch.from_numpy(self.levels[indices]).float().div_(255),
+            pixels=pixels,
             indices=torch.from_numpy(indices),
             labels=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             weight=weight,
+            context=None if observed is None else given * observed,
+            scored=None if observed is None else ~observed,
         )
 
 

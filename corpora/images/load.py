@@ -12,10 +12,14 @@ from corpora.images.digits import Digits
 from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
 from corpora.images.images import Images, LevelSplits, times
+from corpora.images.quadrants import DigitsQuadrants, MnistQuadrants
 from corpora.images.static import MnistStatic
 from corpora.texts import SPLITS
 
-ImageCorpus = Annotated[Digits | FashionMnist | ImageHub | Mnist | MnistStatic, Field(discriminator="kind")]
+ImageCorpus = Annotated[
+    Digits | DigitsQuadrants | FashionMnist | ImageHub | Mnist | MnistQuadrants | MnistStatic,
+    Field(discriminator="kind"),
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +39,11 @@ class ImageSplits:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of every image."""
         return self.train.shape
+
+    @property
+    def num_observed(self) -> int:
+        """How many of an image's values are given, the others being predicted; 0 where none are."""
+        return 0 if self.train.observed is None else int(self.train.observed.sum())
 
     def by_name(self) -> dict[str, Images]:
         """The splits to evaluate on under their names: train (binarised once, as the others), valid, test."""

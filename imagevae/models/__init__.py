@@ -4,17 +4,30 @@ from typing import Annotated
 
 from pydantic import Field
 
+from imagevae.models.structured import (
+    StructuredBaseline,
+    StructuredBaselineConfig,
+    StructuredCvae,
+    StructuredCvaeConfig,
+)
 from imagevae.models.two_layer import TwoLayerVae, TwoLayerVaeConfig
 from imagevae.models.vade import Vade, VadeConfig
 from imagevae.models.vae import CvaeConfig, Vae, VaeConfig
 
-ImageModelConfig = Annotated[CvaeConfig | TwoLayerVaeConfig | VadeConfig | VaeConfig, Field(discriminator="kind")]
-ImageModel = TwoLayerVae | Vade | Vae
+ImageModelConfig = Annotated[
+    CvaeConfig | StructuredBaselineConfig | StructuredCvaeConfig | TwoLayerVaeConfig | VadeConfig | VaeConfig,
+    Field(discriminator="kind"),
+]
+ImageModel = StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
 
 __all__ = [
     "CvaeConfig",
     "ImageModel",
     "ImageModelConfig",
+    "StructuredBaseline",
+    "StructuredBaselineConfig",
+    "StructuredCvae",
+    "StructuredCvaeConfig",
     "TwoLayerVae",
     "TwoLayerVaeConfig",
     "Vade",

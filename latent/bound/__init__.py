@@ -2,6 +2,7 @@
 
 from latent.bound.controllers import Controller, MinimumRate, ProportionalIntegral, SoftFreeBits
 from latent.bound.elbo import ElboObjective
+from latent.bound.hybrid import HybridObjective
 from latent.bound.information import Information
 from latent.bound.iwae import IwaeObjective
 from latent.bound.loss import Feedback, Loss
@@ -22,6 +23,7 @@ __all__ = [
     "ElboObjective",
     "ElboTerms",
     "Feedback",
+    "HybridObjective",
     "Information",
     "IwaeObjective",
     "Ladder",

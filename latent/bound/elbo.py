@@ -51,6 +51,7 @@ class ElboObjective:
     auxiliary_weight: NonNegativeFloat = 1.0
     num_samples: PositiveInt = 1  # draws of z for each example
     path_gradient: ClassVar[bool] = False
+    from_prior: ClassVar[bool] = False
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:

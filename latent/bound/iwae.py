@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,7 @@ class IwaeObjective:
     kind: Literal["iwae"] = "iwae"
     num_samples: Annotated[int, Field(ge=1, le=10_000)]
     gradient: Literal["standard", "dreg"] = "standard"
+    from_prior: ClassVar[bool] = False
 
     @property
     def path_gradient(self) -> bool:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -84,7 +85,7 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         return {}
 
     def at_step(self, step: int) -> None:
-        """Be what the schedules make it at a step of training: a function of the step, of no use to evaluation."""
+        """Set what the model's schedules change to its value at this step; evaluation does not depend on it."""
 
     def encoder_parameters(self, batch: BatchT) -> list[nn.Parameter]:
         """φ: the parameters that a draw of q(z|x) depends on, found by its gradient, so that no model has to list them.
@@ -103,6 +104,21 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         """What this model alone has to say of the N posteriors of a validation, beside the bound: logged with it."""
         return {}
 
-    def forward(self, batch: BatchT, num_samples: int = 1, *, path_gradient: bool = False) -> ElboTerms:
-        """The terms of the bound: what `torch.compile` and data-parallel training wrap."""
-        return self.terms(self.posterior(batch), batch, num_samples, path_gradient=path_gradient)
+    def forward(
+        self, batch: BatchT, num_samples: int = 1, *, path_gradient: bool = False, from_prior: bool = False
+    ) -> ElboTerms:
+        """The terms of the bound: what `torch.compile` and data-parallel training wrap.
+
+        With `from_prior` they have log p(x|z) at as many draws of the prior, with gradients, beside them. Raises
+        ValueError where a draw of the prior has no gradient.
+        """
+        terms = self.terms(self.posterior(batch), batch, num_samples, path_gradient=path_gradient)
+        if not from_prior:
+            return terms
+        if terms.prior is None or not terms.prior.has_rsample:
+            raise ValueError(
+                "objective.kind: hybrid needs draws of the prior that have a gradient, and this model's have none; "
+                "set objective.kind=elbo"
+            )
+        z = terms.prior.rsample(torch.Size([num_samples]))
+        return replace(terms, log_likelihood_from_prior=self.log_likelihood(z, batch))

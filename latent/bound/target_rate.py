@@ -31,6 +31,7 @@ class TargetRateObjective:
     auxiliary_weight: NonNegativeFloat = 1.0  # of what the model's z predicts beside x, where it does
     num_samples: PositiveInt = 1  # draws of z for each example
     path_gradient: ClassVar[bool] = False
+    from_prior: ClassVar[bool] = False
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:

@@ -31,6 +31,7 @@ class ElboTerms:
     prior: Distribution | None = None  # batch shape B; None where no prior can be drawn from without the posterior
     posterior: Distribution | None = None  # batch shape B; None where there is none of z alone
     auxiliary: Float[Tensor, "S B"] | None = None  # log p of what z predicts beside x; no part of any bound
+    log_likelihood_from_prior: Float[Tensor, "S B"] | None = None  # at draws of p, not of q; no part of any bound
 
     @classmethod
     def of(

@@ -1,6 +1,7 @@
 """Measures of a trained model: is the latent variable used, how good is the bound? Each with its interval."""
 
 from latent.measures.collapse import ActiveUnits, MutualInformation, active_units, marginal_kl, mutual_information
+from latent.measures.from_prior import FromPrior
 from latent.measures.gains import ShuffledGain, prior_gain, prior_z, shuffle_cycle, shuffled_gain, shuffled_z
 from latent.measures.importance import ImportanceWeighted, importance_weighted
 from latent.measures.intervals import (
@@ -25,6 +26,7 @@ __all__ = [
     "ActiveUnits",
     "BoundMeasures",
     "Estimate",
+    "FromPrior",
     "ImportanceWeighted",
     "Measured",
     "MeasuresT",

@@ -46,7 +46,9 @@ def terms_of(state: TrainState, batch: Batch, objective: Objective) -> ElboTerms
     """The terms of a batch, as many draws as the objective wants, from the model as it is to be at this step."""
     model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
     model.at_step(state.step)
-    terms: ElboTerms = state.model(batch, objective.num_samples, path_gradient=objective.path_gradient)
+    terms: ElboTerms = state.model(
+        batch, objective.num_samples, path_gradient=objective.path_gradient, from_prior=objective.from_prior
+    )
     return terms
 
 

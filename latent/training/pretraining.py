@@ -21,11 +21,16 @@ class Pretrainable(Protocol):
     def pretraining_loss(self, batch: Any) -> Float[Tensor, " B"]:
         """What the first stage minimises, in nats per example; its noise is torch's."""
 
-    def initialise(self, batches: Iterator[Any], seed: int) -> Int64[Tensor, " N"]:
+    def initialise(self, batches: Iterator[Any], seed: int) -> Int64[Tensor, " N"] | None:
         """Set, from one pass over the training examples, the parameters that the first stage does not train.
 
-        Returns the cluster that each example, by its index, is found in.
+        Returns the cluster that each example, by its index, is found in, where the model finds any.
         """
+
+
+@runtime_checkable
+class Clustered(Pretrainable, Protocol):
+    """A model whose clusters can be held."""
 
     def held_terms(
         self, batch: Any, clusters: Int64[Tensor, " B"], num_samples: int, *, path_gradient: bool
@@ -69,8 +74,10 @@ class PretrainedUpdate:
         """Nothing hangs on a validation: the stage is a function of the step."""
 
     def check(self, model: LatentModel[Any]) -> None:
-        """Raise ValueError for a model that has no first stage."""
+        """Raise ValueError for a model that has no first stage, or has no clusters to hold."""
         _pretrainable(model)
+        if self.held_steps > 0:
+            _clustered(model)
 
     def _pretrain(self, state: TrainState, batches: Batches) -> Metrics:
         batch = batches[state.step].to(state.accelerator.device)
@@ -92,7 +99,7 @@ class PretrainedUpdate:
     def _hold(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         batch = batches[state.step].to(state.accelerator.device)
         assert state.clusters is not None
-        model = _pretrainable(state.accelerator.unwrap_model(state.model))
+        model = _clustered(state.accelerator.unwrap_model(state.model))
         with state.accelerator.autocast():
             terms = model.held_terms(
                 batch,
@@ -110,6 +117,12 @@ def _pretrainable(model: LatentModel[Any]) -> Pretrainable:
             f"update.kind: pretrained needs a model with a first stage, and {type(model).__name__} has none; "
             "set update.kind=joint"
         )
+    return model
+
+
+def _clustered(model: LatentModel[Any]) -> Clustered:
+    if not isinstance(model, Clustered):
+        raise ValueError(f"update.held_steps: {type(model).__name__} has no clusters to hold; set update.held_steps=0")
     return model
 
 

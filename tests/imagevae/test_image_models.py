@@ -18,6 +18,8 @@ from imagevae.models import (
     CvaeConfig,
     ImageModel,
     ImageModelConfig,
+    StructuredBaselineConfig,
+    StructuredCvaeConfig,
     TwoLayerVaeConfig,
     VadeConfig,
     VaeConfig,
@@ -34,6 +36,8 @@ LIKELIHOODS = ("bernoulli", "discretised_logistic", "gaussian")
 OPTIONS: dict[str, tuple[type, list[dict[str, Any]]]] = {  # of each kind: a new member of the union needs a line here
     "vae": (VaeConfig, [{"latent_size": 4}]),
     "cvae": (CvaeConfig, [{"latent_size": 4, "prior": prior} for prior in ("standard", "learned")]),
+    "structured_baseline": (StructuredBaselineConfig, [{}]),
+    "structured_cvae": (StructuredCvaeConfig, [{"latent_size": 4}]),
     "two_layer_vae": (TwoLayerVaeConfig, [{"latent_sizes": (4, 3), "top_hidden_sizes": (6, 5)}]),
     "vade": (VadeConfig, [{"latent_size": 4, "num_clusters": 3}]),
 }
@@ -42,26 +46,37 @@ CASES = [
     for kind, (config, choices) in OPTIONS.items()
     for number, options in enumerate(choices)
     for name, network in NETWORKS.items()
-    for likelihood in LIKELIHOODS
+    for likelihood in (["bernoulli"] if kind.startswith("structured") else LIKELIHOODS)
 ]
 FORM = ImageForm(channels=1, height=8, width=8, class_names=("a", "b", "c"))
 EVERY_MODEL = pytest.mark.parametrize("config", CASES)
+WITH_Z = pytest.mark.parametrize("config", [case for case in CASES if case.values[0].kind != "structured_baseline"])
 
 
 def images(config: Any, num_images: int = 7, form: ImageForm = FORM) -> ImageBatch:
     """Grey levels, or bits for a Bernoulli, with every class among the labels."""
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (num_images, *form.shape), generator=generator) / 255
+    pixels = (pixels > 0.5).float() if config.likelihood == "bernoulli" else pixels
+    is_given = torch.zeros(form.shape, dtype=torch.bool)
+    is_given[:, : form.height // 2] = config.kind.startswith("structured")
     return ImageBatch(
-        pixels=(pixels > 0.5).float() if config.likelihood == "bernoulli" else pixels,
+        pixels=pixels,
         indices=torch.arange(num_images),
         labels=torch.arange(num_images) % max(1, form.num_classes),
+        context=pixels * is_given if is_given.any() else None,
+        scored=~is_given if is_given.any() else None,
     )
+
+
+def of_kind(config: Any, form: ImageForm) -> ImageForm:
+    """The upper half is given to those that read it."""
+    return replace(form, num_observed=form.num_pixels // 2) if config.kind.startswith("structured") else form
 
 
 def built(config: Any, form: ImageForm = FORM) -> ImageModel:
     torch.manual_seed(0)
-    model = config.build(form)
+    model = config.build(of_kind(config, form))
     model.start_at(np.linspace(0, 1, form.num_pixels).reshape(form.shape))
     return model.double()
 
@@ -94,7 +109,7 @@ def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(config: Any) -> No
     model, batch = built(config), images(config)
     found = {id(parameter) for parameter in model.encoder_parameters(batch)}
     for name, parameter in model.named_parameters():
-        is_generative = any(part in name for part in ("decoder", "likelihood", "prior", "mixture"))
+        is_generative = any(part in name for part in ("decoder", "likelihood", "prior", "mixture", "baseline"))
         assert (id(parameter) in found) is not is_generative, name
     terms = model(batch, 2)
     assert terms.prior.sample((2,)).shape == terms.z.shape
@@ -122,7 +137,7 @@ def test_permuting_a_batch_permutes_every_output(config: Any) -> None:
     torch.testing.assert_close(model.prior(permuted).log_prob(z[:, order]), model.prior(batch).log_prob(z)[:, order])
 
 
-@EVERY_MODEL
+@WITH_Z
 def test_draws_are_a_leading_dimension(config: Any) -> None:
     model, batch = built(config).eval(), images(config)
     z = torch.randn(3, len(batch), model.latent_size, dtype=torch.float64)
@@ -133,7 +148,7 @@ def test_draws_are_a_leading_dimension(config: Any) -> None:
     torch.testing.assert_close(same, same[:1].expand(3, -1), atol=1e-12, rtol=0)  # one binarisation
 
 
-@EVERY_MODEL
+@WITH_Z
 def test_log_weight_is_of_the_very_draw(config: Any) -> None:
     """log p(x|z) + log p(z) − log q(z|x) by the model's three parts, with no closed-form KL in it."""
     model, batch = built(config).eval(), images(config)
@@ -167,7 +182,7 @@ def test_save_and_load_are_equal(config: Any, tmp_path: Path) -> None:
     model, batch = built(config).eval(), images(config)
     save_file(model.state_dict(), tmp_path / MODEL)
     torch.manual_seed(99)
-    other = config.build(FORM).double().eval()
+    other = config.build(of_kind(config, FORM)).double().eval()
     assert (log_likelihood_at_the_mean(other, batch) != log_likelihood_at_the_mean(model, batch)).all()
     other.load_state_dict(load_file(tmp_path / MODEL))
     found = []
@@ -182,7 +197,13 @@ def test_the_decoder_begins_at_the_mean_image(config: Any) -> None:
     """With its last layer's weights at 0 that is all it says."""
     model = built(config)
     for name, parameter in model.named_parameters():
-        if name.endswith(("decoder.output.weight", f"decoder.convolutions.{2 * len(CONV.channels) - 2}.weight")):
+        if name.endswith(
+            (
+                "decoder.output.weight",
+                "baseline.output.weight",
+                f"decoder.convolutions.{2 * len(CONV.channels) - 2}.weight",
+            )
+        ):
             torch.nn.init.zeros_(parameter)
     batch = images(config)
     outputs = model.outputs(torch.randn(1, 7, model.latent_size, dtype=torch.float64), batch)[0]

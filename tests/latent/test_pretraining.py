@@ -116,6 +116,19 @@ def test_clusters_are_held_for_so_many_steps_and_then_let_go() -> None:
     assert state.clusters is None
 
 
+def test_holding_is_refused_where_there_are_no_clusters() -> None:
+    class Unclustered(LinearGaussian):
+        def pretraining_loss(self, batch: VectorBatch) -> Tensor:
+            return torch.zeros(len(batch))
+
+        def initialise(self, batches: Iterator[VectorBatch], seed: int) -> None:
+            """Nothing."""
+
+    PretrainedUpdate(steps=1).check(Unclustered())
+    with pytest.raises(ValueError, match=r"update\.held_steps: Unclustered has no clusters to hold"):
+        PretrainedUpdate(steps=1, held_steps=1).check(Unclustered())
+
+
 def test_what_initialising_draws_is_a_function_of_the_seed_and_the_step() -> None:
     states = [fresh(Staged()) for _ in range(2)]
     for state in states:
