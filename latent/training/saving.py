@@ -81,6 +81,10 @@ class Saver:
             )
             return
         self.saved_step, self.failure = state.step, None
+        self.prune()
+
+    def prune(self) -> None:
+        """Drop the old checkpoints, or say that it cannot be done."""
         try:
             self.run.prune(self._keep)
         except OSError as error:

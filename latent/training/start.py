@@ -137,6 +137,8 @@ def _train(
             say(line)
         clocks = [compile_model(state.model, say)] if recipe.train.compile is True else []
         saver = Saver(run, recipe.train, start.recipe, start.saved_step, say, start.check_lock)
+        if start.saved_step is not None:
+            saver.prune()  # a kill may have come before it
         guard = Guard(saver, recipe, data.batches)
         with (
             _says_how_to_go_on(saver, state),
