@@ -1,9 +1,10 @@
 """SIGINT and SIGTERM: the step is finished and saved, and the exit status says which it was."""
 
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -26,11 +27,11 @@ class Interruption:
 
 
 @contextmanager
-def interruptible(say: Callable[[str], object]) -> Iterator[Interruption]:
+def interruptible() -> Iterator[Interruption]:
     """Within the block a first signal asks to stop, and a second one of either kind stops at once.
 
-    A signal that is ignored, as those of a shell's background job are, stays so; outside the main thread, which alone
-    hears of signals, nothing changes.
+    A signal that is ignored, as those of a shell's background job are, or not Python's to handle stays so; outside the
+    main thread, which alone hears of signals, nothing changes.
     """
     asked = Interruption()
 
@@ -38,13 +39,14 @@ def interruptible(say: Callable[[str], object]) -> Iterator[Interruption]:
         if asked.by is not None:
             raise Stopped(signal.Signals(number))
         asked.by = signal.Signals(number)
-        say(f"{asked.by.name}: finishing the step and saving; once more stops at once")
+        with suppress(OSError):  # not by print, in the middle of which the signal may have come
+            os.write(2, f"{asked.by.name}: finishing the step and saving; once more stops at once\n".encode())
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    heard = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]
+    heard = [number for number in SIGNALS if before[number] not in (signal.SIG_IGN, None)]
     for number in heard:
         signal.signal(number, hear)
     try:

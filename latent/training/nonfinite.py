@@ -23,7 +23,9 @@ from latent.training.window import Window
 
 PASSED_OVER = "passed_over_steps"  # so far, in the state's feedback
 NUM_SHOWN = 8  # examples in a message; all of them are in metrics.jsonl
-ADVICE = "Try a lower train.learning_rate, a lower update.max_gradient_norm or train.precision=fp32"
+ADVICE = (
+    "Try a lower train.learning_rate, a lower update.max_gradient_norm, train.precision=fp32 or train.on_nonfinite=skip"
+)
 
 
 class NonFiniteStepError(FloatingPointError):

@@ -142,7 +142,7 @@ def _train(
         guard = Guard(saver, recipe, data.batches)
         with (
             _says_how_to_go_on(saver, state),
-            interruptible(say) as asked,
+            interruptible() as asked,
             profiling(run.path if profile else None) as profiled,
         ):
             hooks: list[Callable[[], object]] = [*clocks, profiled]

@@ -100,9 +100,10 @@ def test_a_signal_is_obeyed_after_the_step_and_a_checkpoint(
 ) -> None:
     recipe, before = tiny_recipe(corpus), signal.getsignal(number)
     path = tmp_path / "it's mine"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as caught:
+    with pytest.MonkeyPatch.context() as patch:
         signalled(patch, step, number)
-        start_run(TEXT, recipe, path)
+        with pytest.raises(Stopped) as caught:
+            start_run(TEXT, recipe, path)
     assert caught.value.exit_code == exit_code
     remedy = f"go on with: textvae train --resume '{tmp_path}/it'\"'\"'s mine'"
     assert str(caught.value) == f"stopped at step {step + 1}; {remedy}"
@@ -115,9 +116,9 @@ def test_a_signal_is_obeyed_after_the_step_and_a_checkpoint(
     assert rows(Run(path)) == rows(alone)
 
 
-def test_a_second_signal_stops_at_once(corpus: Path, tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as caught:
-        signalled(patch, 12, signal.SIGTERM, signal.SIGINT)
+def test_a_second_signal_stops_at_once(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signalled(monkeypatch, 12, signal.SIGTERM, signal.SIGINT)
+    with pytest.raises(Stopped) as caught:
         start_run(TEXT, tiny_recipe(corpus), tmp_path / "run")
     assert caught.value.exit_code == 130
     assert "stopped at step 12; the last good checkpoint is step-000010; go on with: " in str(caught.value)

@@ -2,9 +2,13 @@
 
 import errno
 import itertools
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from tiny import checkpoints, resume_run, rows, start_run, tiny_recipe, write_co
 
 from latent.training import Run, TrainState, build_state
 from latent.training.checkpoints import load_state
+from latent.training.nonfinite import Guard
 from latent.training.saving import Saver
 from latent.training.window import Window
 from textvae.recipe import TextRecipe
@@ -130,3 +135,123 @@ def test_after_a_kill_at_any_call_the_run_is_gone_on_with_exactly(before: Before
         assert rows(run) == before.rows
         assert not list((run.path / "checkpoints").glob(".*"))
     assert set(steps) == {20, 30}
+
+
+@contextmanager
+def while_taking(steps: range, fault: Callable[[], object], mend: Callable[[], object]) -> Iterator[None]:
+    """Something breaks before the first of these steps and is mended before the one after the last."""
+    take = Guard.step
+
+    def taken(guard: Guard, state: TrainState, window: Window) -> None:
+        if state.step == steps.start:
+            fault()
+        if state.step == steps.stop:
+            mend()
+        take(guard, state, window)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Guard, "step", taken)
+        yield
+
+
+@pytest.mark.parametrize("until", [17, 25, 99])
+def test_a_training_goes_on_while_the_disk_is_full(
+    until: int, recipe: TextRecipe, finished: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    is_full, write, path = threading.Event(), os.write, tmp_path / "run"
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if is_full.is_set():
+            write(descriptor, bytes(data)[:3])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", limited)
+        with while_taking(range(12, until), is_full.set, is_full.clear):
+            if until < 30:
+                start_run(recipe, path)
+            else:
+                with pytest.raises(
+                    OSError, match=r"the last step could not be saved: .*; mend that, then go on with: "
+                ):
+                    start_run(recipe, path)
+    said = capsys.readouterr().err
+    assert said.count("metrics.jsonl: [Errno 28] No space left on device; its rows wait") == 1
+    assert ("step 20: no checkpoint could be written" in said) == (until > 20)
+    assert ("the last good checkpoint is step-000010" in said) == (until > 20)
+    if until > 30:
+        assert set(checkpoints(Run(path))) == {"step-000010"}
+        resume_run(Run(path))
+    assert checkpoints(Run(path))["step-000030"] == checkpoints(finished)["step-000030"]
+    assert rows(Run(path)) == rows(finished)
+
+
+def test_a_folder_that_vanishes_ends_in_an_error_and_comes_back_whole(
+    recipe: TextRecipe, finished: Run, tmp_path: Path
+) -> None:
+    path, away = tmp_path / "run", tmp_path / "away"
+    with while_taking(range(12, 22), lambda: path.rename(away), lambda: away.rename(path)):
+        start_run(recipe, path)
+    assert checkpoints(Run(path))["step-000030"] == checkpoints(finished)["step-000030"]
+    assert rows(Run(path)) == rows(finished)
+    with (
+        while_taking(range(12, 99), lambda: shutil.rmtree(tmp_path / "gone"), lambda: None),
+        pytest.raises(OSError, match=r"the last step could not be saved: .*No such file or directory"),
+    ):
+        start_run(recipe, tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_write_that_is_not_what_was_to_be_written_is_found_out(before: BeforeItsLastSave, state: TrainState) -> None:
+    """A disk that says it wrote, and wrote something else."""
+    run, saver = before.copy()
+    write = os.write
+
+    def flipped(descriptor: int, data: bytes) -> int:
+        content = bytearray(data)
+        content[len(content) // 2] ^= 1
+        return write(descriptor, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", flipped)
+        saver.save(state, {"elbo": 0.0}, Window())
+    assert "what was written is not what can be read" in str(saver.failure)
+    assert set(checkpoints(run)) == {"step-000010", "step-000020"}
+    assert not list((run.path / "checkpoints").glob(".*"))
+
+
+def test_a_file_system_that_cannot_sync_folders_is_borne_with(
+    before: BeforeItsLastSave, state: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, saver = before.copy()
+    sync = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    before.save(saver, state)
+    assert checkpoints(run) == before.expected
+
+
+def test_a_failed_checkpoint_is_tried_again_after_a_while(
+    before: BeforeItsLastSave, state: TrainState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, saver = before.copy()
+    now = [time.monotonic()]
+    monkeypatch.setattr("latent.training.saving.time.monotonic", lambda: now[0])
+    with faulty(5, OSError(errno.ENOSPC, "full")):
+        before.save(saver, state)
+    assert saver.failure is not None
+    assert not saver.is_due
+    now[0] += 61
+    assert saver.is_due
+    before.save(saver, state)
+    assert not saver.is_due
+    now[0] += 299
+    assert not saver.is_due
+    now[0] += 1
+    assert saver.is_due
