@@ -36,7 +36,7 @@ def faulty(at: int | None, error: BaseException | None = None) -> Iterator[Count
                 return real(*arguments, **settings)
             if name == "write" and number == at:
                 real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
-            if name == "close":
+            if name == "close" and number == at:
                 real(*arguments)
             assert error is not None
             raise error

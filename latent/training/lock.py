@@ -39,7 +39,7 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
         folder.mkdir(parents=True, exist_ok=True)
         _take(folder / LOCK, ours)
     except OSError as error:
-        raise OSError(f"{folder}: a training writes there, and cannot ({error.strerror})") from error
+        raise OSError(f"{folder}: a training writes there, and cannot ({error.strerror or error})") from error
 
     def check() -> None:
         holder = _holder(folder / LOCK)
@@ -55,6 +55,7 @@ def locked(folder: Path) -> Iterator[Callable[[], None]]:
 
 def _take(path: Path, ours: Holder) -> None:
     temporary = temporary_name(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # a dead process may have had our number
     temporary.mkdir()
     try:
         write_synced(temporary / HOLDER, json.dumps(ours, indent=1).encode())

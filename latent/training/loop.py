@@ -105,6 +105,8 @@ def _train_on(training: Training, window: Window) -> None:
             if not at_checkpoint:
                 reporter.advance(state.step, row)
 
+        if at_checkpoint or in_between:
+            guard.refuse_weights(state)
         if at_checkpoint:
             if not row:
                 guard.stop(state.step - 1, "every loss so far is")
@@ -117,12 +119,12 @@ def _train_on(training: Training, window: Window) -> None:
             alarms = new_alarms(state, found, before)
             if alarms:
                 saver.alarm(state.step, alarm_line(state.step, alarms))
-            guard.save(state, found, window)
+            saver.save(state, found, window)
             raise_alarm(saver.run, state.step, alarms, config.on_collapse)
             before = found
             since, since_step = time.monotonic(), state.step
         elif in_between:
-            guard.save(state, {}, window)
+            saver.save(state, {}, window)
         if asked.by is not None and state.step < training.num_steps:
             raise Stopped(asked.by)
 

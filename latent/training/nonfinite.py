@@ -74,13 +74,12 @@ class Guard:
         self._saver.say(f"step {error.step + 1}: {self._bad[error.step]} not finite; back to {checkpoint.path.name}")
         return Window(checkpoint.window)
 
-    def save(self, state: TrainState, figures: dict[str, float], window: Window) -> None:
-        """Save a checkpoint. Raises FloatingPointError for weights that are not finite: no old one is to go for it."""
+    def refuse_weights(self, state: TrainState) -> None:
+        """Raise FloatingPointError for weights that are not finite: no good checkpoint is to go for theirs."""
         modules = [state.model, *([state.adversary.module] if state.adversary is not None else [])]
         finite = [parameter.isfinite().all() for module in modules for parameter in module.parameters()]
         if not torch.stack(finite).all():
             self.stop(state.step - 1, "a weight after it is")
-        self._saver.save(state, figures, window)
 
     def stop(self, step: int, what: str) -> NoReturn:
         """Raise FloatingPointError for a step, by its index, and log its examples."""

@@ -130,7 +130,7 @@ def test_a_process_that_has_lost_the_lock_is_told(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(OSError, match=f"{tmp_path}: a training writes there, and cannot \\(Read-only"),
-        faulty(0, OSError(30, "Read-only file system")),
+        faulty(1, OSError(30, "Read-only file system")),
         locked(tmp_path),
     ):
         pass

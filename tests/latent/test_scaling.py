@@ -16,6 +16,7 @@ from latent.training.joint import SKIPPED
 from latent.training.loop import scaling_figures
 from latent.training.nonfinite import Guard
 from latent.training.precision import resolve_precision
+from latent.training.saving import Saver
 from latent.training.seeding import Stream
 from latent.training.state import TrainState
 from textvae.recipe import TextRecipe

@@ -243,7 +243,7 @@ def test_a_failed_checkpoint_is_tried_again_after_a_while(
     _, saver = before.copy()
     now = [time.monotonic()]
     monkeypatch.setattr("latent.training.saving.time.monotonic", lambda: now[0])
-    with faulty(5, OSError(errno.ENOSPC, "full")):
+    with faulty(10, OSError(errno.ENOSPC, "full")):
         before.save(saver, state)
     assert saver.failure is not None
     assert not saver.is_due
