@@ -27,7 +27,10 @@ OTHERWISE_SMALL = (
     "train.log_steps=5",
     "train.keep_checkpoints=3",
 )
-SMALL = (*(f"model.{name}={size}" for name, size in SIZES.items()), *OTHERWISE_SMALL)
+SMALL = (
+    *(f"model.{name}_size={SIZES[f'{name}_size']}" for name in ("latent", "embedding", "hidden")),
+    *OTHERWISE_SMALL,
+)
 
 
 def sentences(num_sentences: int, seed: int = 0) -> list[str]:
