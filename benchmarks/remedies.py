@@ -61,6 +61,7 @@ class Row:
     parts: tuple[str, ...]
     settings: Callable[[int], tuple[str, ...]] = lambda steps: ()
     latent: tuple[str, ...] = LATENT
+    decoder: tuple[str, ...] = DECODER
 
 
 def warm_up(steps: int) -> tuple[str, ...]:
@@ -104,6 +105,14 @@ ROWS = {
     "vmf2018": Row("vmf2018", ("model.posterior", "model.prior")),
     "deltavae": Row("deltavae", ("model.posterior",)),
     "infovae": Row("infovae", ("objective",)),
+    "bow2017": Row("bow2017", ("model.bag_of_words",)),
+    "mi": Row("mi", ("objective.information",)),
+    "pooling2019": Row("pooling2019", ("model.pooling",)),
+    "daae2020": Row("daae2020", ("objective", "update", "model.encoder_noise")),
+    "aae": Row("aae", ("objective", "update")),
+    "inputless": Row("inputless", ("model.history",)),
+    # its own layers and dropout, the learning rate of all
+    "transformer_vae": Row("transformer_vae", ("model", "objective"), warm_up, ("model.latent_size=32",), ()),
     # of the paper's 99 inner steps 30 are all that its share of the time allows
     "lagging2019": Row(
         "lagging2019", ("update",), lambda steps: ("update.max_inner_steps=30", "update.compare_every=10")
@@ -117,7 +126,7 @@ def row_recipe(
     """The row's recipe: the common settings, then the remedy's own lengths, then what is asked for in all rows."""
     row = ROWS[name]
     lengths = (f"train.steps={steps}", f"train.checkpoint_steps={steps_per_epoch}", f"train.seed={seed}")
-    common = (*CORPUS, f"corpus.path={data / 'ptb'}", *DECODER, *row.latent, *TRAINING, *lengths)
+    common = (*CORPUS, f"corpus.path={data / 'ptb'}", *row.decoder, *row.latent, *TRAINING, *lengths)
     settings = [one.replace("STEPS", str(steps)) for one in (*common, *row.settings(steps), *overrides)]
     recipe = TEXT.load_recipe(TEXT.folder / f"{row.recipe}.yaml", settings)
     return replace(recipe, corpus=recipe.corpus.resolved())
@@ -155,9 +164,10 @@ def trained_run(recipe: TextRecipe, path: Path) -> Run:
 
 
 def other_settings(recipe: TextRecipe, run: Run) -> list[str]:
-    """The keys in which a run is of another recipe, but for what is resolved when a run begins."""
+    """The keys in which a run is of another recipe, but for what was left open and resolved when the run began."""
     changed = differing_settings([recipe, TEXT.load_recipe(run.config_path)])
-    return [key for key in changed if key != "train.precision" or recipe.train.precision != "auto"]
+    open_keys = {f"train.{name}" for name in ("compile", "precision") if getattr(recipe.train, name) == "auto"}
+    return [key for key in changed if key not in open_keys]
 
 
 def measure_run(run: Run, samples: int, limit: int | None, half_width: float | None) -> None:

@@ -1,19 +1,19 @@
 """VaDE: a VAE whose prior is a mixture with a component for each cluster (Jiang et al. 2017)."""
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.distributions import Distribution
 
 from corpora.images import ImageBatch
+from imagevae.cluster_starts import MixtureStart, Start
 from imagevae.form import ImageForm
 from imagevae.likelihoods import Likelihood, LikelihoodKind
 from imagevae.models.vae import Vae
@@ -23,13 +23,13 @@ from latent.distributions import (
     Kl,
     NormalMixture,
     NormalMixturePrior,
+    held_cluster_kl,
     log_prob,
     mixture_kl_bound,
     rsample_and_log_prob,
 )
 
 POSTERIOR_SHARE = 0.05  # of the components' mean variance
-LEAST_SPREAD = 1e-6  # added to the variances of a fitted mixture, as scikit-learn does by default
 
 
 def vade_network() -> MlpConfig:
@@ -42,8 +42,7 @@ class VadeConfig:
     """p(z) a mixture of `num_clusters` diagonal normals, q(z|x) a diagonal normal; the sizes are the paper's.
 
     It wants update.kind=pretrained: without its first stage it hardly finds clusters. `dropped_pixels` is the share
-    of an image's pixels that the first stage sets to 0 where it reads them, `mixture_starts` the number of k-means
-    starts of the mixture that ends it.
+    of an image's pixels that the first stage sets to 0 where it reads them, `start` how clusters are found at its end.
     """
 
     kind: Literal["vade"] = "vade"
@@ -53,8 +52,7 @@ class VadeConfig:
     likelihood: LikelihoodKind = "bernoulli"
     variance_floor: PositiveFloat = 1e-3  # of every component in every dimension
     dropped_pixels: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    mixture_starts: PositiveInt = 10
-    mixture_covariance: Literal["full", "diagonal"] = "full"
+    start: Start = field(default_factory=MixtureStart)
 
     def build(self, form: ImageForm) -> "Vade":
         """The model for images of this form; it knows no labels."""
@@ -66,8 +64,7 @@ class VadeConfig:
             likelihood=self.likelihood,
             variance_floor=self.variance_floor,
             dropped_pixels=self.dropped_pixels,
-            mixture_starts=self.mixture_starts,
-            mixture_covariance=self.mixture_covariance,
+            start=self.start,
         )
 
 
@@ -84,8 +81,7 @@ class Vade(LatentModel[ImageBatch]):
         likelihood: LikelihoodKind,
         variance_floor: float,
         dropped_pixels: float,
-        mixture_starts: int,
-        mixture_covariance: Literal["full", "diagonal"],
+        start: Start,
     ) -> None:
         super().__init__()
         self.form = form
@@ -93,8 +89,7 @@ class Vade(LatentModel[ImageBatch]):
         self.latent_size = latent_size
         self.num_clusters = num_clusters
         self.dropped_pixels = dropped_pixels
-        self.mixture_starts = mixture_starts
-        self.mixture_covariance = mixture_covariance
+        self.start = start
         self.vae = Vae(form, 0, latent_size, network, likelihood, learned_prior=False)
         self.mixture = NormalMixturePrior(num_clusters, latent_size, variance_floor)
 
@@ -138,6 +133,16 @@ class Vade(LatentModel[ImageBatch]):
         kl = Kl(mixture_kl_bound(q, p, z), None, closed_form=True)
         return ElboTerms.of(z, self.log_likelihood(z, batch), log_prob(p, z), log_posterior, kl, p)
 
+    def held_terms(
+        self, batch: ImageBatch, clusters: Int64[Tensor, " B"], num_samples: int, *, path_gradient: bool
+    ) -> ElboTerms:
+        """The terms of the bound on log p(x, c), c the images' clusters, which are taken as known."""
+        q, p = self.posterior(batch), self.prior(batch)
+        z, log_posterior = rsample_and_log_prob(q, num_samples, path_gradient=path_gradient)
+        log_prior = p.joint_log_prob(z)[..., torch.arange(len(batch), device=z.device), clusters]
+        kl = Kl(held_cluster_kl(q, p, clusters), None, closed_form=True)
+        return ElboTerms.of(z, self.log_likelihood(z, batch), log_prior, log_posterior, kl, p)
+
     def cluster_log_probs(self, z: Float[Tensor, "B Z"]) -> Float[Tensor, "B K"]:
         """ln p(c|z) of each cluster."""
         p: NormalMixture = self.mixture(len(z))
@@ -169,53 +174,25 @@ class Vade(LatentModel[ImageBatch]):
         noisy = replace(batch, pixels=batch.pixels * kept)
         return -self.log_likelihood(self.posterior(noisy).mean.unsqueeze(0), batch)[0]
 
-    def initialise(self, batches: Iterator[ImageBatch], seed: int) -> None:
-        """Fit the mixture to the posterior means of the images, and let all posteriors begin equally narrow.
+    def initialise(self, batches: Iterator[ImageBatch], seed: int) -> Int64[Tensor, " N"]:
+        """Find clusters of the posterior means of the images, and let all posteriors begin equally narrow.
 
-        Of `mixture_starts` starts the likeliest mixture is taken; labels have no say. The posterior's variance, which
-        the first stage leaves untrained, becomes the same share of the components' mean variance for every image.
+        Labels have no say. The posterior's variance, which the first stage leaves untrained, becomes the same share of
+        the components' mean variance for every image. Returns each image's cluster, by its index.
         """
         with torch.no_grad():
-            means = torch.cat([self.posterior(batch).mean for batch in batches])
+            found = [(batch.indices, self.posterior(batch).mean) for batch in batches]
+            indices, means = (torch.cat(parts) for parts in zip(*found, strict=True))
             if len(means) < self.num_clusters:
                 raise ValueError(f"model.num_clusters: {self.num_clusters} clusters for {len(means)} images; set less")
-            fitted = fit_mixture(
-                means.double().cpu().numpy(), self.num_clusters, self.mixture_covariance, self.mixture_starts, seed
-            )
-            weights, centres, variances = (torch.from_numpy(part).to(means) for part in fitted)
+            start = self.start.find(means.double().cpu().numpy(), self.num_clusters, seed)
+            parts = (torch.from_numpy(part).to(means) for part in (start.weights, start.centres, start.variances))
+            weights, centres, variances = parts
             self.mixture.start_at(weights, centres, variances)
             head = self.vae.head.log_variance
             head.weight.zero_()
             head.bias.copy_((POSTERIOR_SHARE * weights @ variances).log())
-
-
-Fitted = tuple[Float[np.ndarray, " K"], Float[np.ndarray, "K Z"], Float[np.ndarray, "K Z"]]
-
-
-def fit_mixture(
-    points: Float[np.ndarray, "N Z"],
-    num_clusters: int,
-    covariance: Literal["full", "diagonal"],
-    num_starts: int,
-    seed: int,
-) -> Fitted:
-    """Weights, centres and variances of the likeliest of several mixtures, each fitted by EM from a k-means start.
-
-    Of full covariances the diagonals are returned.
-    """
-    from sklearn.exceptions import ConvergenceWarning  # here: the import takes longer than the rest of a start
-    from sklearn.mixture import GaussianMixture
-
-    kind = {"full": "full", "diagonal": "diag"}[covariance]
-    fitted = GaussianMixture(
-        num_clusters, covariance_type=kind, n_init=num_starts, reg_covar=LEAST_SPREAD, max_iter=500, random_state=seed
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # EM may stop early: training goes on from there
-        fitted.fit(points)
-    covariances = fitted.covariances_
-    variances = np.diagonal(covariances, axis1=1, axis2=2).copy() if kind == "full" else covariances
-    return fitted.weights_, fitted.means_, variances
+            return torch.from_numpy(start.clusters).to(indices)[indices.argsort()]
 
 
 def usage_entropy(log_probs: Float[Tensor, "N K"]) -> float:

@@ -8,7 +8,7 @@ from latent.bound.loss import Feedback, Loss
 from latent.bound.mmd import Mmd
 from latent.bound.model import Batch, BatchT, LatentModel
 from latent.bound.objectives import Objective
-from latent.bound.schedules import Constant, Cyclical, Ladder, Linear, Logistic, Schedule, Staircase
+from latent.bound.schedules import Constant, Cosine, Cyclical, Ladder, Linear, Logistic, Schedule, Staircase
 from latent.bound.target_rate import TargetRateObjective
 from latent.bound.terms import ElboTerms
 
@@ -17,6 +17,7 @@ __all__ = [
     "BatchT",
     "Constant",
     "Controller",
+    "Cosine",
     "Cyclical",
     "ElboObjective",
     "ElboTerms",

@@ -71,6 +71,30 @@ class Cyclical:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cosine:
+    """From 0 to 1 in a straight line over `warm_up` steps, then down to `end` in half a cosine until step `steps`.
+
+    Reference: Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", equation 5, one period.
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    steps: PositiveInt
+    warm_up: NonNegativeInt = 0
+    end: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warm_up >= self.steps:
+            raise ValueError(f"warm_up ({self.warm_up}) must be less than steps ({self.steps}), which count it too")
+
+    def __call__(self, step: int) -> float:
+        """The value at a step, counted from 0."""
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        share = min((step - self.warm_up) / (self.steps - self.warm_up), 1.0)
+        return self.end + (1.0 - self.end) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Staircase:
     """factor^⌊step / steps⌋, and never less than `end`."""
 
@@ -106,4 +130,4 @@ class Ladder:
         return float(self.end ** (stage / (self.stages - 1)))
 
 
-Schedule = Annotated[Constant | Linear | Logistic | Cyclical | Staircase | Ladder, Field(discriminator="kind")]
+Schedule = Annotated[Constant | Linear | Logistic | Cosine | Cyclical | Staircase | Ladder, Field(discriminator="kind")]

@@ -4,7 +4,7 @@ from latent.distributions.divergences import Kl, kl_divergence
 from latent.distributions.families import concatenate, detach, device_of, factors, log_prob, pairwise_log_prob, take
 from latent.distributions.heads import Head, NormalHead, at_least_float32, diagonal_normal, standard_normal
 from latent.distributions.hierarchy import Hierarchy
-from latent.distributions.mixtures import NormalMixture, NormalMixturePrior, mixture_kl_bound
+from latent.distributions.mixtures import NormalMixture, NormalMixturePrior, held_cluster_kl, mixture_kl_bound
 from latent.distributions.posteriors import NormalHeadConfig, PosteriorConfig, prior_for
 from latent.distributions.priors import PriorConfig
 from latent.distributions.sampling import rsample_and_log_prob
@@ -28,6 +28,7 @@ __all__ = [
     "device_of",
     "diagonal_normal",
     "factors",
+    "held_cluster_kl",
     "kl_divergence",
     "log_prob",
     "mixture_kl_bound",

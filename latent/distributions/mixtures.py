@@ -1,7 +1,7 @@
 """Mixtures of diagonal normals: a prior with clusters, and the bound on the KL to it."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, Normal
 
@@ -93,10 +93,30 @@ def mixture_kl_bound(q: Distribution, p: NormalMixture, z: Float[Tensor, "S B Z"
     It holds for any γ, by Jensen's inequality, and exceeds the KL by E_q KL(γ || p(c|z')): nothing where p(c|z') is
     the same all over q. Reference: Jiang et al. 2017, "Variational Deep Embedding", equation 13 and appendices A, B.
     """
+    log_shares = p.cluster_log_probs(z)
+    clusters = (log_shares.exp() * (_expected_joint(q, p) - log_shares)).sum(-1).mean(0)
+    return -_entropy(q) - clusters
+
+
+def held_cluster_kl(q: Distribution, p: NormalMixture, clusters: Int64[Tensor, " B"]) -> Float[Tensor, " B"]:
+    r"""\(\mathrm{KL}(q \| \mathcal N_c) - \ln \pi_c\) of a diagonal normal q and each example's cluster c, in nats.
+
+    With it in the place of the KL the bound is one on ln p(x, c).
+    """
+    return -_entropy(q) - _expected_joint(q, p).gather(-1, clusters.unsqueeze(-1)).squeeze(-1)
+
+
+def _entropy(q: Distribution) -> Float[Tensor, " B"]:
     base = factors(q)
     assert base is not None
-    log_shares = p.cluster_log_probs(z)
+    found: Tensor = base.entropy().sum(-1)
+    return found
+
+
+def _expected_joint(q: Distribution, p: NormalMixture) -> Float[Tensor, "B K"]:
+    """ln π_c + E_q ln N_c of each component."""
+    base = factors(q)
+    assert base is not None
     spread = (base.variance.unsqueeze(-2) / p.components.variance).sum(-1)
-    expected_joint = p.joint_log_prob(base.mean) - 0.5 * spread
-    clusters = (log_shares.exp() * (expected_joint - log_shares)).sum(-1).mean(0)
-    return -base.entropy().sum(-1) - clusters
+    found: Tensor = p.joint_log_prob(base.mean) - 0.5 * spread
+    return found

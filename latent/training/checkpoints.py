@@ -32,6 +32,7 @@ from latent.training.state import TrainState
 from latent.training.window import Columns
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+CLUSTERS = "clusters.safetensors"  # of an update that holds them
 ADVERSARY, ADVERSARY_OPTIMIZER = "adversary.safetensors", "adversary_optimizer.safetensors"  # of an update that has one
 NAME = re.compile(r"step-(\d{6,})")
 
@@ -95,6 +96,8 @@ def state_tensors(state: TrainState) -> dict[str, dict[str, torch.Tensor]]:
     if state.adversary is not None:
         parts[ADVERSARY] = _module_tensors(state.adversary.module)
         parts[ADVERSARY_OPTIMIZER] = _optimizer_tensors(state.adversary.optimizer)
+    if state.clusters is not None:
+        parts[CLUSTERS] = {"clusters": state.clusters}
     return parts
 
 
@@ -131,7 +134,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
         if described.pop("checksum", None) != _digest(described):
             raise CheckpointError(f"{path / STATE}: damaged (it has no checksum, or another than its content's)")
-        known = {ADVERSARY, ADVERSARY_OPTIMIZER} & described["files"].keys()
+        known = {ADVERSARY, ADVERSARY_OPTIMIZER, CLUSTERS} & described["files"].keys()
         for name in (MODEL, OPTIMIZER, *sorted(known)):
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
@@ -193,11 +196,14 @@ def set_tensors(parts: dict[str, dict[str, torch.Tensor]], state: TrainState, fo
             module.load_state_dict(parts[weights])
         with _refused_if_foreign(folder / moments, "the optimizer"):
             _set_moments(parts[moments], optimizer)
+    with _refused_if_foreign(folder / CLUSTERS, "the update of config.yaml"):
+        state.clusters = parts[CLUSTERS]["clusters"].to(state.accelerator.device) if CLUSTERS in parts else None
 
 
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Load weights, moments, feedback and step, so that training goes on as if it had never stopped."""
     names = [MODEL, OPTIMIZER, *([ADVERSARY, ADVERSARY_OPTIMIZER] if state.adversary is not None else [])]
+    names += [CLUSTERS] if (checkpoint.path / CLUSTERS).exists() else []
     parts = {}
     for name in names:
         with _refused_if_foreign(checkpoint.path / name, "the update of config.yaml"):

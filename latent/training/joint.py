@@ -56,8 +56,12 @@ def evaluate(state: TrainState, batch: Batch, objective: Objective) -> Loss:
 
 
 def step_on(state: TrainState, batch: Batch, objective: Objective, max_gradient_norm: float) -> Metrics:
-    """One step on a batch, of the parameters that want a gradient; the objective's feedback goes into the state."""
-    loss = evaluate(state, batch, objective)
+    """One step on a batch, of the parameters that want a gradient."""
+    return step_down(state, batch, evaluate(state, batch, objective), max_gradient_norm)
+
+
+def step_down(state: TrainState, batch: Batch, loss: Loss, max_gradient_norm: float) -> Metrics:
+    """One step down the batch's loss; the objective's feedback goes into the state."""
     norm = descend(state, loss.value * batch.weight, max_gradient_norm)
     state.feedback |= loss.feedback
     return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from pydantic import PositiveFloat, PositiveInt
+from jaxtyping import Float, Int64
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from latent.bound import Batch, Constant, ElboObjective, LatentModel, Objective, Schedule
-from latent.training.joint import Batches, JointUpdate, Metrics, descend
+from latent.bound import Batch, Constant, ElboObjective, ElboTerms, LatentModel, Objective, Schedule
+from latent.training.joint import Batches, JointUpdate, Metrics, descend, step_down
 from latent.training.state import TrainState
 
 
@@ -21,22 +21,32 @@ class Pretrainable(Protocol):
     def pretraining_loss(self, batch: Any) -> Float[Tensor, " B"]:
         """What the first stage minimises, in nats per example; its noise is torch's."""
 
-    def initialise(self, batches: Iterator[Any], seed: int) -> None:
-        """Set, from one pass over the training examples, the parameters that the first stage does not train."""
+    def initialise(self, batches: Iterator[Any], seed: int) -> Int64[Tensor, " N"]:
+        """Set, from one pass over the training examples, the parameters that the first stage does not train.
+
+        Returns the cluster that each example, by its index, is found in.
+        """
+
+    def held_terms(
+        self, batch: Any, clusters: Int64[Tensor, " B"], num_samples: int, *, path_gradient: bool
+    ) -> ElboTerms:
+        """The terms of the bound on log p(x, c), c the examples' clusters, which are taken as known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedUpdate:
     """For `steps` steps minimise the model's own pretraining loss; then initialise the model and train it jointly.
 
-    The stage is a function of the step alone, so a resumed run needs no state. The first stage has a learning rate and
-    a schedule of its own; from then on they are train.learning_rate and its schedule, which like objective.kl_weight
-    counts the steps of both stages. The optimizer's moments are cleared in between. The first stage is logged with KL
-    and KL weight 0.
+    For the first `held_steps` of the joint steps the clusters that initialising has found are held: the bound is that
+    on log p(x, c). They are in every checkpoint as long as they are held; else the stage is a function of the step
+    alone, and a resumed run needs no state. The first stage has a learning rate and a schedule of its own; from then on
+    they are train.learning_rate and its schedule, which like objective.kl_weight counts the steps of both stages. The
+    optimizer's moments are cleared in between. The first stage is logged with KL and KL weight 0.
     """
 
     kind: Literal["pretrained"] = "pretrained"
     steps: PositiveInt
+    held_steps: NonNegativeInt = 0
     learning_rate: PositiveFloat = 1e-3
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
     max_gradient_norm: PositiveFloat = 5.0
@@ -50,6 +60,9 @@ class PretrainedUpdate:
             return self._pretrain(state, batches)
         if state.step == self.steps:
             self._initialise(state, batches)
+        if state.step < self.steps + self.held_steps:
+            return self._hold(state, batches, objective)
+        state.clusters = None
         return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, objective)
 
     def may_pass_over(self, step: int) -> bool:
@@ -77,8 +90,22 @@ class PretrainedUpdate:
         device = state.accelerator.device
         examples: Iterator[Batch] = (batches[index].to(device) for index in range(batches.num_batches))
         seed = int(torch.randint(2**31, ()))  # torch is seeded from the recipe's seed and the step
-        _pretrainable(state.accelerator.unwrap_model(state.model)).initialise(examples, seed)
+        state.clusters = _pretrainable(state.accelerator.unwrap_model(state.model)).initialise(examples, seed)
         state.optimizer.state.clear()
+
+    def _hold(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
+        batch = batches[state.step].to(state.accelerator.device)
+        assert state.clusters is not None
+        model = _pretrainable(state.accelerator.unwrap_model(state.model))
+        with state.accelerator.autocast():
+            terms = model.held_terms(
+                batch,
+                state.clusters[batch.indices],
+                objective.num_samples,
+                path_gradient=objective.path_gradient,
+            )
+        loss = objective(terms, state.step, state.feedback)
+        return step_down(state, batch, loss, self.max_gradient_norm)
 
 
 def _pretrainable(model: LatentModel[Any]) -> Pretrainable:

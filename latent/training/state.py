@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from accelerate import Accelerator
+from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -27,7 +28,7 @@ class TrainState:
 
     `feedback` is what an objective or an update carries from step to step, by name: nothing at the first step. It is
     stored with every checkpoint. An objective's stays on the device, so that no step waits for it. `adversary` is there
-    where the update has prepared one.
+    where the update has prepared one, `clusters`, of every training example, while the update holds them.
     """
 
     model: LatentModel[Any]
@@ -37,3 +38,4 @@ class TrainState:
     step: int = 0
     feedback: dict[str, Tensor | float] = field(default_factory=dict)
     adversary: Adversary | None = None
+    clusters: Int64[Tensor, " N"] | None = None

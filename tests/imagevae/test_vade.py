@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from tiny import tiny_image_recipe
 
 from corpora.images import ImageBatch, ImageBatches
+from imagevae.cluster_starts import MixtureStart, SpectralStart
 from imagevae.clusters import measure_clusters
 from imagevae.form import ImageForm
 from imagevae.models import Vade, VadeConfig
-from imagevae.models.vade import fit_mixture
 from imagevae.models.vae import VaeConfig
 from imagevae.networks import MlpConfig
 from imagevae.recipe import ImageRecipe
@@ -159,11 +159,49 @@ def test_the_mixture_that_begins_is_the_one_that_made_the_points(covariance: str
     centres, deviations = np.array([[0, 0], [10, 0], [0, 20.0]]), np.array([[1, 2], [0.5, 0.5], [3, 1.0]])
     labels = rng.choice(3, size=20_000, p=[0.2, 0.3, 0.5])
     points = centres[labels] + deviations[labels] * rng.normal(size=(20_000, 2))
-    weights, means, variances = fit_mixture(points, 3, covariance, 3, seed=1)
-    order = np.argsort(weights)
-    np.testing.assert_allclose(weights[order], [0.2, 0.3, 0.5], atol=0.02)
-    np.testing.assert_allclose(means[order], centres, atol=0.2)
-    np.testing.assert_allclose(variances[order], deviations**2, rtol=0.1)
+    found = MixtureStart(covariance=covariance, num_starts=3).find(points, 3, seed=1)
+    order = np.argsort(found.weights)
+    np.testing.assert_allclose(found.weights[order], [0.2, 0.3, 0.5], atol=0.02)
+    np.testing.assert_allclose(found.centres[order], centres, atol=0.2)
+    np.testing.assert_allclose(found.variances[order], deviations**2, rtol=0.1)
+    assert (np.argsort(order)[found.clusters] == labels).mean() > 0.98
+
+
+def test_a_spectral_start_finds_clusters_that_no_mixture_of_normals_can_tell_apart() -> None:
+    """Three rings about one centre."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [300, 600, 900])
+    angles, radii = rng.uniform(0, 2 * math.pi, len(labels)), 2.0 * (labels + 1) + 0.1 * rng.normal(size=len(labels))
+    points = np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)
+    found = SpectralStart(num_more=0).find(points, 3, seed=0)
+    assert len({(a, b) for a, b in zip(found.clusters.tolist(), labels.tolist(), strict=True)}) == 3
+    order = np.argsort(found.weights)
+    np.testing.assert_allclose(found.weights[order], [1 / 6, 2 / 6, 3 / 6])
+    for cluster, label in zip(order, range(3), strict=True):
+        np.testing.assert_allclose(found.centres[cluster], points[labels == label].mean(0))
+        np.testing.assert_allclose(found.variances[cluster], points[labels == label].var(0), rtol=1e-4)
+    again = SpectralStart(num_more=0).find(points, 3, seed=0)
+    assert (again.clusters == found.clusters).all()
+
+
+@pytest.mark.parametrize("start", [MixtureStart(), SpectralStart()])
+def test_what_is_held_is_each_images_own_cluster(batches: ImageBatches, start: MixtureStart | SpectralStart) -> None:
+    model = built(start=start)
+    clusters = model.initialise((batches[index] for index in reversed(range(batches.num_batches))), 0)
+    batch = batches[0]
+    terms = model.held_terms(batch, clusters[batch.indices], 3, path_gradient=False)
+    q, p = model.posterior(batch), model.prior(batch)
+    held = diagonal_normal(
+        model.mixture.means[clusters[batch.indices]], model.mixture.variances[clusters[batch.indices]].sqrt()
+    )
+    log_weight = model.mixture.logits.log_softmax(0)[clusters[batch.indices]]
+    torch.testing.assert_close(terms.kl, torch.distributions.kl_divergence(q, held) - log_weight)
+    torch.testing.assert_close(terms.log_prior, held.log_prob(terms.z) + log_weight)
+    assert (terms.log_prior <= p.log_prob(terms.z)).all()  # log p(z, c) ≤ log p(z)
+    # the images are in the cluster that their posterior mean is likely to be of
+    of_means = p.joint_log_prob(q.mean)
+    own = of_means.gather(1, clusters[batch.indices].unsqueeze(1))[:, 0]
+    assert (own >= of_means.median(1).values).double().mean() > 0.8
 
 
 def test_more_clusters_than_images_are_refused(batch: ImageBatch) -> None:

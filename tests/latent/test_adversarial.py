@@ -51,7 +51,7 @@ class Order:
 def fresh(update: AdversarialUpdate, rate: float = 0.05) -> TrainState:
     torch.manual_seed(0)
     model = Shifted()
-    state = TrainState(model, torch.optim.SGD(model.parameters(), lr=rate), Accelerator(cpu=True))
+    state = TrainState(model, torch.optim.SGD(model.parameters(), lr=rate), Accelerator(cpu=True), Shifted)
     update.prepare(state)
     return state
 

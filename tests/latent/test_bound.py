@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracle import LinearGaussian
 
-from latent.bound import Constant, Cyclical, ElboObjective, ElboTerms, Linear, Logistic
+from latent.bound import Constant, Cosine, Cyclical, ElboObjective, ElboTerms, Linear, Logistic
 from latent.distributions import Kl
 
 
@@ -27,6 +27,11 @@ def test_schedules_have_their_values() -> None:
     assert logistic(10**9) == 1.0
     cyclical = Cyclical(period=100, ramp=0.5, cycles=2)
     assert [cyclical(t) for t in (0, 25, 50, 99, 100, 125, 199, 200, 225)] == [0, 0.5, 1, 1, 0, 0.5, 1, 1, 1]
+    cosine = Cosine(steps=110, warm_up=10, end=0.1)
+    assert [cosine(t) for t in (0, 4, 9, 10, 60, 110, 10_000)] == pytest.approx([0.1, 0.5, 1, 1, 0.55, 0.1, 0.1])
+    assert Cosine(steps=4)(1) == pytest.approx(0.5 + 0.5 * math.cos(math.pi / 4))
+    with pytest.raises(ValueError, match=r"warm_up \(4\) must be less than steps \(4\)"):
+        Cosine(steps=4, warm_up=4)
     assert Constant(value=0.4)(7) == 0.4
 
 

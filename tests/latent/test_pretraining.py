@@ -1,6 +1,7 @@
 """The update with a first stage: when it switches, what each stage trains and logs, and whom it refuses."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from accelerate import Accelerator
 from oracle import LinearGaussian, VectorBatch
 from torch import Tensor
 
-from latent.bound import ElboObjective, Linear
+from latent.bound import ElboObjective, ElboTerms, Linear
 from latent.training import JointUpdate, TrainState
 from latent.training.pretraining import Pretrainable, PretrainedUpdate
 
@@ -33,14 +34,21 @@ class Staged(LinearGaussian):
         self.first = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.second = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.seeds: list[int] = []
+        self.held: list[list[int]] = []
 
     def pretraining_loss(self, batch: VectorBatch) -> Tensor:
         return (self.first - 1).square().expand(len(batch))
 
-    def initialise(self, batches: Iterator[VectorBatch], seed: int) -> None:
+    def initialise(self, batches: Iterator[VectorBatch], seed: int) -> Tensor:
         self.seeds.append(seed)
         with torch.no_grad():
             self.second.fill_(sum(len(batch) for batch in batches))
+        return torch.tensor([5, 6, 7])
+
+    def held_terms(self, batch: VectorBatch, clusters: Tensor, num_samples: int, *, path_gradient: bool) -> ElboTerms:
+        self.held.append(clusters.tolist())
+        terms = self(batch, num_samples, path_gradient=path_gradient)
+        return replace(terms, kl=terms.kl + self.second)
 
 
 def fresh(model: LinearGaussian) -> TrainState:
@@ -93,6 +101,19 @@ def test_the_second_stage_is_the_joint_update_from_fresh_moments() -> None:
     assert rows[0]["kl_weight"] == 1
     assert state.optimizer.state[state.model.w]["step"] == 2
     assert state.model.first not in state.optimizer.state  # the bound does not reach it: its moments are gone
+
+
+def test_clusters_are_held_for_so_many_steps_and_then_let_go() -> None:
+    state, plain = fresh(Staged()), fresh(Staged())
+    update = PretrainedUpdate(steps=NUM_STEPS, held_steps=2)
+    held = stepped(update, state, NUM_STEPS + 2)[NUM_STEPS:]
+    assert state.model.held == [[5, 6, 7]] * 2  # by the examples' indices
+    assert state.clusters is not None
+    assert [row["kl_weight"] for row in held] == [1, 1]
+    assert held[0]["kl"] == pytest.approx(stepped(replace(update, held_steps=0), plain, NUM_STEPS + 1)[-1]["kl"] + 6)
+    stepped(update, state, 1)
+    assert len(state.model.held) == 2
+    assert state.clusters is None
 
 
 def test_what_initialising_draws_is_a_function_of_the_seed_and_the_step() -> None:

@@ -37,7 +37,7 @@ class SentenceModel(LatentModel[TextBatch]):
     """A posterior and a prior, which the model gives, and p(x|z) a decoder."""
 
     decoder: SentenceDecoder[Any]
-    word_dropout: WordDropout | None = None  # of the words that the decoder reads
+    word_dropout: WordDropout | None  # of the words that the decoder reads
 
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"]:
         """log p(x|z) in nats: the sum over the words and `</s>` of each sentence."""
