@@ -24,6 +24,7 @@ from textvae.options import (
     options_of,
     recipe_names,
     run_names,
+    training_options,
 )
 
 if TYPE_CHECKING:
@@ -122,24 +123,21 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("recipe", required=False, shell_complete=recipe_names)
 @SET
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/RECIPE/TIME_sSEED.")
-@click.option("--resume", metavar="RUN", help="Go on with a run that was stopped.")
-@click.option("--dry-run", is_flag=True, help="Check the recipe, print it resolved and stop.")
-@click.option("--profile", is_flag=True, help="Write where the time of steps 23 to 32 goes to the run's profile.txt.")
+@training_options
 def train(
     recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: str | None, dry_run: bool, profile: bool
 ) -> None:
     """Train a RECIPE, or go on with a run that was stopped."""
     if (recipe is None) == (resume is None):
         raise click.UsageError("give a RECIPE, or --resume RUN")
-    if resume is not None and (overrides or out or dry_run or profile):
-        raise click.UsageError("--resume goes on with the run as it is: it takes no other option")
+    if resume is not None and (out or dry_run or profile):
+        raise click.UsageError("--resume goes on with the run as it is: of the other options it takes --set alone")
     from latent.training import resume_run, start_run
     from latent.training.runs import new_run_path, runs_root
 
     if resume is not None:
         stopped, side = found_run(resume)
-        click.echo(resume_run(side, stopped).path)
+        click.echo(resume_run(side, stopped, overrides).path)
         return
     path, side, loaded = found_recipe(str(recipe), overrides)
     if dry_run:
@@ -273,7 +271,7 @@ def prepare(recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    """Run the command line: exit status 0 done, 1 failed, 2 wrong call, 130 interrupted."""
+    """Run the command line: exit status 0 done, 1 failed, 2 wrong call, 130 or 143 stopped by a signal."""
     debug = "--debug" in sys.argv[1:2]
     try:
         cli(prog_name="textvae", standalone_mode=False)
@@ -284,7 +282,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         click.echo(str(error.__cause__ or error) or "interrupted", err=True)
-        sys.exit(130)
+        sys.exit(getattr(error.__cause__, "exit_code", 130))
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:

@@ -2,12 +2,15 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 from imagevae.recipe import ImageRecipe
 from imagevae.side import IMAGE
 from latent.training import Run, apply_overrides, read_tree
 from latent.training import resume_run as resume_run_of
 from latent.training import start_run as start_run_of
+from latent.training.checkpoints import list_checkpoints
+from latent.training.files import checksum
 from latent.training.side import EXCLUSIVE_KEYS
 from textvae.recipe import TextRecipe
 from textvae.side import TEXT
@@ -95,3 +98,15 @@ def start_image_run(recipe: ImageRecipe, path: Path) -> Run:
 def resume_image_run(run: Run) -> Run:
     """Go on with a run of images."""
     return resume_run_of(IMAGE, run)
+
+
+def rows(run: Run) -> list[dict[str, Any]]:
+    """All that was logged but the speed."""
+    return [{key: value for key, value in row.items() if key != "rate"} for row in run.metrics()]
+
+
+def checkpoints(run: Run) -> dict[str, dict[str, str]]:
+    """What the run's whole checkpoints hold: a checksum for each file of tensors. Fails if one is damaged."""
+    good, damaged = list_checkpoints(run.path / "checkpoints")
+    assert not damaged
+    return {each.path.name: {path.name: checksum(path) for path in each.path.glob("*.safetensors")} for each in good}

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     from textvae.decoding import Decoding
 
+Option = Callable[[Callable[..., None]], Callable[..., None]]
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
 
 
@@ -46,6 +47,15 @@ PRECISION = click.option(
 CHECKPOINT = click.option("--checkpoint", default="best", show_default=True, help="best, last or step-000500.")
 
 
+TRAINING = (
+    click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/RECIPE/TIME_sSEED."),
+    click.option("--resume", metavar="RUN", help="Go on with a run that was stopped; --set may lengthen it."),
+    click.option("--dry-run", is_flag=True, help="Check the recipe, print it resolved and stop."),
+    click.option(
+        "--profile", is_flag=True, help="Write where the time of steps 23 to 32 goes to the run's profile.txt."
+    ),
+)
+
 TEXT_ONLY = ("decoding", "temperature", "top_k", "top_p", "beam_size", "from_sample", "file")
 IMAGE_ONLY = ("out", "label")
 
@@ -75,12 +85,18 @@ def generation_options(default: str) -> Callable[[Callable[..., None]], Callable
         JSON,
     )
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
+    return lambda command: _with(options, command)
 
-    return decorate
+
+def training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `train` beside --set."""
+    return _with(TRAINING, command)
+
+
+def _with(options: tuple[Option, ...], command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def chosen_decoding(

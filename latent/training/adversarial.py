@@ -79,6 +79,10 @@ class AdversarialUpdate:
         found = {**loss.logged, "loss": value.detach(), "adversary": caught.detach(), "discriminator": error.detach()}
         return {**found, "gradient_norm": norm, "weight": batch.weight}
 
+    def may_pass_over(self, step: int) -> bool:
+        """Any step is like the others."""
+        return True
+
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation."""
 

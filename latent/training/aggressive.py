@@ -58,6 +58,10 @@ class AggressiveUpdate:
             metrics = step_on(state, batch, objective, self.max_gradient_norm)
         return {**metrics, "cost": num_inner + 1.0}
 
+    def may_pass_over(self, step: int) -> bool:
+        """Any step is like the others."""
+        return True
+
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """End the aggressive phase for good where the mutual information has fallen since the validation before."""
         if state.feedback.get(IS_AGGRESSIVE, 1.0):

@@ -4,19 +4,32 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import nn
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
-from latent.training.files import checksum, folder_written_atomically, remove_folder, sweep
+from latent.training.config import Tree
+from latent.training.files import (
+    checksum,
+    digest,
+    folder_written_atomically,
+    remove_folder,
+    sweep,
+    sync_folder,
+    write_synced,
+)
 from latent.training.state import TrainState
+from latent.training.window import Columns
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 CLUSTERS = "clusters.safetensors"  # of an update that holds them
@@ -34,39 +47,58 @@ class Checkpoint:
 
     path: Path
     step: int
-    figures: dict[str, float]
+    figures: dict[str, float]  # of the validation; none where there was no validation at this step
     scaler: dict[str, Any] | None  # of float16's gradients
     feedback: dict[str, float] = field(default_factory=dict)  # of the objective and the update
+    window: Columns = field(default_factory=dict)  # the figures of the steps since the last row of metrics.jsonl
+    recipe: Tree = field(default_factory=dict)  # trained by
 
 
-def save_checkpoint(folder: Path, state: TrainState, figures: dict[str, float]) -> Path:
-    """Write the state under `folder/step-NNNNNN`; on an error (a full disk) nothing stands under that name."""
+def save_checkpoint(
+    folder: Path,
+    state: TrainState,
+    figures: dict[str, float],
+    window: Columns | None = None,
+    recipe: Tree | None = None,
+) -> Path:
+    """Write the state under `folder/step-NNNNNN`; on an error (a full disk) nothing stands under that name.
+
+    What was written is read back and held against what should have been before it takes the name. Raises OSError.
+    """
     path = folder / f"step-{state.step:06d}"
-    folder.mkdir(exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir()
+        sync_folder(folder.parent)
     with folder_written_atomically(path) as temporary:
-        model = state.accelerator.unwrap_model(state.model)
-        parts = {MODEL: _module_tensors(model), OPTIMIZER: _optimizer_tensors(state.optimizer)}
-        if state.adversary is not None:
-            parts[ADVERSARY] = _module_tensors(state.adversary.module)
-            parts[ADVERSARY_OPTIMIZER] = _optimizer_tensors(state.adversary.optimizer)
-        if state.clusters is not None:
-            parts[CLUSTERS] = {"clusters": state.clusters}
-        for name, tensors in parts.items():
-            _save_tensors(tensors, temporary / name)
-        files = {name: checksum(temporary / name) for name in parts}
+        files = {}
+        for name, tensors in state_tensors(state).items():
+            data = safetensors_bytes(tensors)
+            write_synced(temporary / name, data)
+            files[name] = digest(data)
         scaler = state.accelerator.scaler
         described: dict[str, Any] = {"step": state.step, "figures": figures, "files": files}
         described["feedback"] = {name: float(value) for name, value in state.feedback.items()}
         described["scaler"] = None if scaler is None else scaler.state_dict()
-        (temporary / STATE).write_text(json.dumps({**described, "checksum": _digest(described)}, indent=1) + "\n")
+        described |= {"window": window or {}, "recipe": recipe or {}}
+        stated = json.dumps({**described, "checksum": _digest(described)}, indent=1) + "\n"
+        write_synced(temporary / STATE, stated.encode())
+        try:
+            read_checkpoint(temporary)
+        except CheckpointError as error:
+            raise OSError(f"what was written is not what can be read: {error}") from error
     return path
 
 
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # it says so of a full disk too, and is no OSError
-        raise OSError(f"{path.name}: {error}") from error
+def state_tensors(state: TrainState) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights and moments by the name of their file; they are the state's own where they lie in one piece."""
+    parts = {MODEL: _module_tensors(state.accelerator.unwrap_model(state.model))}
+    parts[OPTIMIZER] = _optimizer_tensors(state.optimizer)
+    if state.adversary is not None:
+        parts[ADVERSARY] = _module_tensors(state.adversary.module)
+        parts[ADVERSARY_OPTIMIZER] = _optimizer_tensors(state.adversary.optimizer)
+    if state.clusters is not None:
+        parts[CLUSTERS] = {"clusters": state.clusters}
+    return parts
 
 
 def _module_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
@@ -111,7 +143,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         step = int(described["step"])
         if step < 0:
             raise CheckpointError(f"{path / STATE}: damaged (step {step})")
-        return Checkpoint(path, step, figures, described.get("scaler"), feedback)
+        window = {str(key): [float(value) for value in column] for key, column in described.get("window", {}).items()}
+        if len({len(column) for column in window.values()}) > 1:
+            raise CheckpointError(f"{path / STATE}: damaged (its window's columns differ in length)")
+        return Checkpoint(
+            path, step, figures, described.get("scaler"), feedback, window, dict(described.get("recipe", {}))
+        )
     except OSError as error:
         raise CheckpointError(f"{path}: damaged ({error.strerror}: {Path(error.filename or path).name})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -127,38 +164,51 @@ def _digest(described: dict[str, Any]) -> str:
 
 def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:
     """Load the weights. Raises CheckpointError if they are not the model's."""
-    _load_module(checkpoint.path / MODEL, model)
+    with _refused_if_foreign(checkpoint.path / MODEL, "the model of config.yaml"):
+        model.load_state_dict(load_file(checkpoint.path / MODEL))
 
 
-def _load_module(path: Path, module: nn.Module) -> None:
+@contextmanager
+def _refused_if_foreign(path: Path, what: str) -> Iterator[None]:
     try:
-        module.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        yield
+    except (OSError, RuntimeError, SafetensorError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{path}: does not fit the model of config.yaml: {reason}") from error
+        raise CheckpointError(f"{path}: does not fit {what}: {reason}") from error
 
 
-def _load_optimizer(path: Path, optimizer: Optimizer) -> None:
-    try:
-        entries: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in load_file(path).items():
-            index, _, key = name.partition(".")
-            entries.setdefault(int(index), {})[key] = tensor
-        _check_moments(entries, optimizer)
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: does not fit the optimizer ({error})") from error
+def _set_moments(tensors: dict[str, torch.Tensor], optimizer: Optimizer) -> None:
+    entries: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        entries.setdefault(int(index), {})[key] = tensor
+    _check_moments(entries, optimizer)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+
+def set_tensors(parts: dict[str, dict[str, torch.Tensor]], state: TrainState, folder: Path = Path()) -> None:
+    """Give the state the weights and moments of `state_tensors`. Raises CheckpointError where they do not fit."""
+    pairs = [(MODEL, OPTIMIZER, state.accelerator.unwrap_model(state.model), state.optimizer)]
+    if state.adversary is not None:
+        pairs.append((ADVERSARY, ADVERSARY_OPTIMIZER, state.adversary.module, state.adversary.optimizer))
+    for weights, moments, module, optimizer in pairs:
+        with _refused_if_foreign(folder / weights, "the model of config.yaml"):
+            module.load_state_dict(parts[weights])
+        with _refused_if_foreign(folder / moments, "the optimizer"):
+            _set_moments(parts[moments], optimizer)
+    with _refused_if_foreign(folder / CLUSTERS, "the update of config.yaml"):
+        state.clusters = parts[CLUSTERS]["clusters"].to(state.accelerator.device) if CLUSTERS in parts else None
 
 
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Load weights, moments, feedback and step, so that training goes on as if it had never stopped."""
-    load_model(checkpoint, state.accelerator.unwrap_model(state.model))
-    _load_optimizer(checkpoint.path / OPTIMIZER, state.optimizer)
-    if state.adversary is not None:
-        _load_module(checkpoint.path / ADVERSARY, state.adversary.module)
-        _load_optimizer(checkpoint.path / ADVERSARY_OPTIMIZER, state.adversary.optimizer)
-    if (checkpoint.path / CLUSTERS).exists():
-        state.clusters = load_file(checkpoint.path / CLUSTERS, str(state.accelerator.device))["clusters"]
+    names = [MODEL, OPTIMIZER, *([ADVERSARY, ADVERSARY_OPTIMIZER] if state.adversary is not None else [])]
+    names += [CLUSTERS] if (checkpoint.path / CLUSTERS).exists() else []
+    parts = {}
+    for name in names:
+        with _refused_if_foreign(checkpoint.path / name, "the update of config.yaml"):
+            parts[name] = load_file(checkpoint.path / name)
+    set_tensors(parts, state, checkpoint.path)
     if state.accelerator.scaler is not None and checkpoint.scaler is not None:
         state.accelerator.scaler.load_state_dict(checkpoint.scaler)
     state.feedback = dict(checkpoint.feedback)
@@ -177,11 +227,18 @@ def _check_moments(entries: dict[int, dict[str, torch.Tensor]], optimizer: Optim
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` and the best; damaged ones stay, for the user to see."""
+    """Remove all but the newest `keep` with a validation, the best of them, and as many newer ones without.
+
+    So what is left of a run at its end does not hang on when it was saved between validations, or stopped. Damaged
+    ones stay, for the user to see.
+    """
     good, _ = list_checkpoints(folder)
-    best = best_checkpoint(good)
-    for checkpoint in good[:-keep]:
-        if checkpoint != best:
+    validated = [checkpoint for checkpoint in good if checkpoint.figures]
+    last = validated[-1].step if validated else -1
+    since = [checkpoint for checkpoint in good if checkpoint.step > last]
+    kept = [*validated[-keep:], *since[-keep:], *([best_checkpoint(validated)] if validated else [])]
+    for checkpoint in good:
+        if checkpoint not in kept:
             remove_folder(checkpoint.path)
     sweep(folder)
 

@@ -121,5 +121,9 @@ class Schema(Generic[Config]):
 
     def dump(self, config: Config) -> str:
         """The config as YAML, every default written out: reading it gives an equal object."""
-        tree = self._adapter.dump_python(config, mode="json")
-        return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        return str(yaml.safe_dump(self.tree(config), sort_keys=False, allow_unicode=True))
+
+    def tree(self, config: Config) -> Tree:
+        """The config as mappings, lists and values that JSON has, every default written out."""
+        tree: Tree = self._adapter.dump_python(config, mode="json")
+        return tree

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -9,9 +10,29 @@ from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable, where the file system can: some of the network's refuse it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write everything: the system may take less at a time."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file whose content is durable when this returns; half of it may stand there after an error."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        write_all(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -19,13 +40,9 @@ def sync_folder(folder: Path) -> None:
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file that is never seen half-written; on an error the file of that name is as it was."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(temporary, content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -34,18 +51,18 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def folder_written_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; on leaving it is synced and takes the name `path`, on an error it is removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Give a temporary folder to fill with synced files; on leaving it takes the name `path`, on an error it goes.
+
+    What has that name before is first given another one, so that neither is ever seen in part.
+    """
+    temporary = temporary_name(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
         sync_folder(temporary)
-        if path.exists():  # a damaged one of the same step: it is being replaced
-            shutil.rmtree(path)
+        if path.exists():  # a damaged one of the same step
+            remove_folder(path)
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -54,18 +71,29 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder that is never seen half-removed under its own name."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path, "old")
     path.replace(temporary)
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary folders that a kill left behind."""
-    for left in folder.glob(".*.tmp"):
+def temporary_name(path: Path, what: str = "new") -> Path:
+    """A name beside `path` that no other process uses, and that `sweep` knows."""
+    return path.with_name(f".{path.name}.{what}.{os.getpid()}.tmp")
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files and folders that a kill left behind, of one name or all."""
+    for left in folder.glob(f".{name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
+        left.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 of a content, in hexadecimal: what `checksum` finds if it was written as it is."""
+    return hashlib.sha256(data).hexdigest()

@@ -4,21 +4,24 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from latent.bound import Batch, Objective
+from latent.bound import Batch
 from latent.measures import active_units, encode_split, mutual_information, shuffled_gain
 from latent.training.alarms import COLLAPSED, alarm_line, findings
-from latent.training.checkpoints import list_checkpoints
 from latent.training.console import Reporter
+from latent.training.interruption import Interruption, Stopped
 from latent.training.joint import SKIPPED
-from latent.training.recipe import TrainConfig
+from latent.training.nonfinite import Guard, NonFiniteStepError
+from latent.training.recipe import Recipe
 from latent.training.runs import Run
+from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything
 from latent.training.state import TrainState
-from latent.training.updates import Batches, Metrics, Update
+from latent.training.updates import Batches
+from latent.training.window import Window
 
 LEAST_SCALE = 1e-4  # of a loss in float16, whose first is 65,536
 
@@ -38,57 +41,92 @@ class TrainingData:
     units_per_step: float
 
 
-def train(
-    run: Run,
-    state: TrainState,
-    data: TrainingData,
-    objective: Objective,
-    update: Update,
-    config: TrainConfig,
-    num_steps: int,
-    reporter: Reporter,
-    step_done: Sequence[Callable[[], object]],
-) -> None:
-    """Train from `state.step` to `num_steps`, logging, validating and saving as configured.
+@dataclass(frozen=True)
+class Training:
+    """What a training has at hand from its first step to its last. What `step_done` holds is called after each step."""
 
-    What `step_done` holds is called after each update.
+    saver: Saver
+    guard: Guard
+    state: TrainState
+    data: TrainingData
+    recipe: Recipe[Any, Any, Any]
+    num_steps: int
+    reporter: Reporter
+    asked: Interruption
+    step_done: Sequence[Callable[[], object]] = ()
 
-    Raises FloatingPointError, naming step and last good checkpoint, when a loss is not finite, and CollapseError where
-    `train.on_collapse` is `stop`.
+
+def train(training: Training, window: Window) -> None:
+    """Train from the state's step to `num_steps`, logging, validating and saving as configured.
+
+    `window` has the steps since the last row of metrics.jsonl.
+
+    Raises FloatingPointError, naming step, examples and last good checkpoint, when a loss is not finite and
+    `train.on_nonfinite` does not pass over it; CollapseError where `train.on_collapse` is `stop`; Stopped when a signal
+    asked for it; OSError where the end could not be saved.
     """
-    window: list[Metrics] = []
-    since = time.monotonic()
-    before = run.last_validation()
-    while state.step < num_steps:
+    saver, state = training.saver, training.state
+    if training.recipe.train.on_nonfinite == "rollback" and saver.saved_step is None:
+        saver.save(state, {}, window)
+    while state.step < training.num_steps:
+        try:
+            _train_on(training, window)
+        except NonFiniteStepError as error:
+            window = training.guard.roll_back(error, state)
+    if saver.failure is not None:
+        raise OSError(f"the last step could not be saved: {saver.failure}") from saver.failure
+
+
+def _train_on(training: Training, window: Window) -> None:
+    saver, guard, state, recipe = training.saver, training.guard, training.state, training.recipe
+    config, reporter, asked = recipe.train, training.reporter, training.asked
+    since, since_step = time.monotonic(), state.step
+    before, row = saver.run.last_row("split", "valid"), saver.run.last_row("loss") or {}
+    while state.step < training.num_steps:
         seed_everything(config.seed, Stream.STEP, state.step)
         set_learning_rate(state, config.learning_rate * config.learning_rate_schedule(state.step))
-        window.append(update(state, data.batches, objective))
+        guard.step(state, window)
         state.step += 1
-        for call in step_done:
+        for call in training.step_done:
             call()
 
-        at_checkpoint = state.step % config.checkpoint_steps == 0 or state.step == num_steps
-        if state.step % config.log_steps == 0 or at_checkpoint:
-            figures = mean_figures(window, run, state.step) | scaling_figures(state, run)
-            rate = len(window) * data.units_per_step / max(time.monotonic() - since, 1e-9)
-            run.log({"step": state.step, **figures, "rate": round(rate, 1)})
-            window = []
-            since = time.monotonic()
+        at_checkpoint = state.step % config.checkpoint_steps == 0 or state.step == training.num_steps
+        at_row = state.step % config.log_steps == 0 or at_checkpoint
+        in_between = not at_checkpoint and (saver.is_due or asked.by is not None)
+        if at_row or in_between:
+            guard.refuse_non_finite(window)
+        if at_row and len(window) > 0:
+            figures = window.means() | scaling_figures(state, guard)
+            rate = (state.step - since_step) * training.data.units_per_step / max(time.monotonic() - since, 1e-9)
+            row = {"step": state.step, **figures, "rate": round(rate, 1)}
+            saver.log(row)
+            window.clear()
+            since, since_step = time.monotonic(), state.step
             if not at_checkpoint:
-                reporter.advance(state.step, {**figures, "rate": rate})
+                reporter.advance(state.step, row)
 
+        if at_checkpoint or in_between:
+            guard.refuse_weights(state)
         if at_checkpoint:
-            found = validate(state, data.validation) | {"kl_weight": figures["kl_weight"]}
+            if not row:
+                guard.stop(state.step - 1, "every loss so far is")
+            found = validate(state, training.data.validation) | {"kl_weight": row["kl_weight"]}
             if not all(map(math.isfinite, found.values())):
-                raise_non_finite(run, state.step, "a figure of the validation")
-            update.after_validation(state, found)
-            run.log({"step": state.step, "split": "valid", **found})
-            reporter.advance(state.step, {**figures, "rate": rate, "active_units": found["active_units"]})
-            run.save(state, found, config.keep_checkpoints)
-            if state.accelerator.unwrap_model(state.model).latent_size > 0:  # else there is no z to be unused
-                raise_alarm(run, reporter, state.step, found, before, config.on_collapse)
+                guard.stop(state.step - 1, "a figure of the validation is")
+            recipe.update.after_validation(state, found)
+            saver.log({"step": state.step, "split": "valid", **found})
+            reporter.advance(state.step, {**row, "active_units": found["active_units"]})
+            alarms = new_alarms(state, found, before)
+            if alarms:
+                saver.alarm(state.step, alarm_line(state.step, alarms))
+            saver.save(state, found, window)
+            raise_alarm(saver.run, state.step, alarms, config.on_collapse)
             before = found
-            since = time.monotonic()
+            since, since_step = time.monotonic(), state.step
+        elif in_between:
+            saver.save(state, {}, window)
+        if asked.by is not None and state.step < training.num_steps:
+            raise Stopped(asked.by)
 
 
 def set_learning_rate(state: TrainState, learning_rate: float) -> None:
@@ -97,23 +135,7 @@ def set_learning_rate(state: TrainState, learning_rate: float) -> None:
         group["lr"] = learning_rate
 
 
-def mean_figures(window: list[Metrics], run: Run, step: int) -> dict[str, float]:
-    """The means over the examples since the last call: the only place where the loop waits for the device.
-
-    Raises FloatingPointError if the loss of one of them is not finite.
-    """
-    values = {
-        name: torch.stack([torch.as_tensor(row[name], dtype=torch.float64) for row in window]).cpu()
-        for name in window[0]
-    }
-    finite = torch.isfinite(values["loss"]) & torch.isfinite(values["gradient_norm"])
-    if not finite.all():
-        raise_non_finite(run, step - len(window) + 1 + int((~finite).nonzero()[0, 0]))
-    share = values.pop("weight")
-    return {name: ((value * share).sum() / share.sum()).item() for name, value in values.items()}
-
-
-def scaling_figures(state: TrainState, run: Run) -> dict[str, float]:
+def scaling_figures(state: TrainState, guard: Guard) -> dict[str, float]:
     """Of float16's scaled gradients: how many steps have been skipped, and the scale.
 
     Raises FloatingPointError if the scale has become so small that it is not the scale by which they overflow.
@@ -122,34 +144,22 @@ def scaling_figures(state: TrainState, run: Run) -> dict[str, float]:
         return {}
     scale = state.accelerator.scaler.get_scale()
     if scale < LEAST_SCALE:
-        raise_non_finite(run, state.step, f"the gradient, even at a scale of {scale:.1g},")
+        guard.stop(state.step - 1, f"the gradient, even at a scale of {scale:.1g}, is")
     return {SKIPPED: float(state.feedback.get(SKIPPED, 0.0)), "loss_scale": scale}
 
 
-def raise_non_finite(run: Run, step: int, what: str = "the loss or its gradient") -> None:
-    """Stop, naming the step and where training can go on from."""
-    good, _ = list_checkpoints(run.path / "checkpoints")
-    saved = f"the last good checkpoint is {good[-1].path.name}" if good else "there is no checkpoint yet"
-    run.log({"step": step, "alarm": f"{what} is not finite"})
-    raise FloatingPointError(
-        f"step {step} (batch {step - 1}): {what} is not finite; {saved} of {run.path}. "
-        "Try a lower train.learning_rate, a lower update.max_gradient_norm or train.precision=fp32"
-    )
-
-
-def raise_alarm(
-    run: Run, reporter: Reporter, step: int, found: dict[str, float], before: dict[str, float] | None, on_collapse: str
-) -> None:
-    """Say, when it begins, that z is not used. Raises CollapseError where the recipe wants to stop then."""
+def new_alarms(state: TrainState, found: dict[str, float], before: dict[str, Any] | None) -> dict[str, str]:
+    """What a validation finds wrong, if the one before did not find all of it."""
+    if state.accelerator.unwrap_model(state.model).latent_size == 0:  # there is no z to be unused
+        return {}
     now = findings(found)
-    if not now.keys() - (findings(before) if before else {}).keys():
-        return
-    line = alarm_line(step, now)
-    run.log({"step": step, "alarm": line})
-    run.say(line)
-    reporter.say(line)
-    if on_collapse == "stop" and now.keys() & COLLAPSED:
-        raise CollapseError(f"{line}; the run is in {run.path} (train.on_collapse=stop)")
+    return now if now.keys() - (findings(before) if before else {}).keys() else {}
+
+
+def raise_alarm(run: Run, step: int, alarms: dict[str, str], on_collapse: str) -> None:
+    """Raise CollapseError if z is not used and the recipe wants to stop then."""
+    if on_collapse == "stop" and alarms.keys() & COLLAPSED:
+        raise CollapseError(f"{alarm_line(step, alarms)}; the run is in {run.path} (train.on_collapse=stop)")
 
 
 def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:

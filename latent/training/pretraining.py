@@ -70,6 +70,10 @@ class PretrainedUpdate:
         state.clusters = None
         return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, objective)
 
+    def may_pass_over(self, step: int) -> bool:
+        """All steps but that with which the second stage begins."""
+        return step != self.steps
+
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation: the stage is a function of the step."""
 
@@ -158,6 +162,10 @@ class PretrainedEncoderUpdate:
             self._draw_the_rest_anew(state, batches[state.step].to(state.accelerator.device))
         of_stage = AUTOENCODER if state.step < self.steps else objective
         return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, of_stage)
+
+    def may_pass_over(self, step: int) -> bool:
+        """All steps but that with which the second stage begins."""
+        return step != self.steps
 
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation: the stage is a function of the step."""

@@ -1,15 +1,37 @@
 """A recipe's shape: one for text and images; each side supplies its unions of corpora and models, and its batches."""
 
+import math
+import re
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from latent.bound import Constant, ElboObjective, Objective, Schedule
 from latent.training.compiling import Compile
 from latent.training.precision import Precision
 from latent.training.updates import JointUpdate, Update
 
+UNITS = {"s": 1, "min": 60, "h": 3600}
+NEVER = "never"
+
+
+def seconds(duration: str) -> float:
+    """The length of `90s`, `5min`, `1.5h` or `never`, which is without end. Raises ValueError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|min|h)", duration)
+    if duration == NEVER:
+        return math.inf
+    if found is None:
+        raise ValueError("write it as a number and its unit, such as 90s, 5min or 1.5h, or never")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _checked(duration: str) -> str:
+    seconds(duration)
+    return duration
+
+
+Duration = Annotated[str, AfterValidator(_checked)]
 Corpus = TypeVar("Corpus")
 Model = TypeVar("Model")
 
@@ -30,8 +52,11 @@ class TrainConfig:
     compile: Compile = "auto"  # torch.compile of the model's forward: half a minute or more, to be earned back
     log_steps: PositiveInt = 20
     checkpoint_steps: PositiveInt = 500  # validate and save this often, and at the end
+    checkpoint_every: Duration = "5min"  # save this often in between, without a validation: it changes no number
     keep_checkpoints: PositiveInt = 2  # the newest, beside the best by validation ELBO
     on_collapse: Literal["warn", "stop"] = "warn"  # once the KL weight is up and z is not used
+    on_nonfinite: Literal["stop", "skip", "rollback"] = "stop"  # a loss or gradient; docs/runs.md has what each costs
+    max_nonfinite_steps: PositiveInt = 10  # so many are passed over, then the training stops
     validation_size: PositiveInt = 2000  # at most so many examples of the validation split during training
 
     def __post_init__(self) -> None:

@@ -5,7 +5,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ from latent.training.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
-from latent.training.files import write_atomically
+from latent.training.config import Tree
+from latent.training.files import sweep, write_atomically
+from latent.training.lock import LOCK
+from latent.training.rows import Row, Rows
 from latent.training.state import TrainState
+from latent.training.window import Columns
 
 CONFIG, ENVIRONMENT, METRICS, LOG = "config.yaml", "env.json", "metrics.jsonl", "log.txt"
 
@@ -37,15 +42,15 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._rows = Rows(path / METRICS)
 
     @classmethod
     def create(cls, path: Path, config: str, files: Mapping[str, bytes]) -> "Run":
         """Make the folder and write what the run is, the config last: without it a folder is no run.
 
-        Raises RunError if there is something in the folder already.
+        Raises RunError if there is something in the folder already, but for the lock that keeps others out of it.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path}: exists and is not an empty folder; choose another --out")
+        refuse_used(path)
         environment = json.dumps(describe_environment(), indent=1) + "\n"
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(path / ENVIRONMENT, environment)
@@ -80,37 +85,33 @@ class Run:
         """The fully resolved recipe."""
         return self.path / CONFIG
 
-    def log(self, row: dict[str, Any]) -> None:
-        """Append a row to metrics.jsonl."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+    def log(self, row: Row) -> None:
+        """Append a row to metrics.jsonl. Raises OSError where it cannot be; it is then kept, and written later."""
+        self._rows.append(row)
 
     def say(self, line: str) -> None:
-        """Append a line to log.txt."""
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
+        """Append a line to log.txt. It is for people, and shown elsewhere too: no training ends for the want of it."""
+        with suppress(OSError), (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
-    def metrics(self) -> Iterator[dict[str, Any]]:
+    def metrics(self) -> Iterable[Row]:
         """The rows of metrics.jsonl; a last line cut short by a kill is left out."""
-        if not (self.path / METRICS).exists():
-            return
-        for line in (self.path / METRICS).read_text("utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                return
-            if type(row) is dict:
-                yield row
+        return self._rows
 
-    def last_validation(self) -> dict[str, float] | None:
-        """The figures of the latest validation, if there has been one."""
-        rows = [row for row in self.metrics() if row.get("split") == "valid"]
-        return {name: value for name, value in rows[-1].items() if name not in ("step", "split")} if rows else None
+    def last_row(self, key: str, value: Any = None) -> Row | None:
+        """The latest row that has a key, with this value where one is given."""
+        found = [row for row in self._rows if key in row and value in (None, row[key])]
+        return found[-1] if found else None
 
     def cut_metrics(self, step: int) -> None:
         """Drop the rows after a step, which a resumed training will write again."""
-        rows = [json.dumps(row) + "\n" for row in self.metrics() if row.get("step", 0) <= step]
-        write_atomically(self.path / METRICS, "".join(rows))
+        self._rows.cut(step)
+
+    def sweep(self) -> None:
+        """Remove what a killed training left behind of files half-written."""
+        sweep(self.path / "checkpoints")
+        for name in (METRICS, CONFIG):
+            sweep(self.path, name)
 
     def write(self, name: str, content: bytes | str) -> Path:
         """Write a file of the run, whole or not at all."""
@@ -119,11 +120,14 @@ class Run:
         write_atomically(path, content)
         return path
 
-    def save(self, state: TrainState, figures: dict[str, float], keep: int) -> Path:
-        """Write a checkpoint, then drop the old ones."""
-        path = save_checkpoint(self.path / "checkpoints", state, figures)
+    def save(self, state: TrainState, figures: dict[str, float], window: Columns, recipe: Tree) -> Path:
+        """Write a checkpoint, all rows up to it before it. Raises OSError; then the checkpoints are as they were."""
+        self._rows.flush(sync=True)
+        return save_checkpoint(self.path / "checkpoints", state, figures, window, recipe)
+
+    def prune(self, keep: int) -> None:
+        """Drop the old checkpoints. Raises OSError."""
         prune_checkpoints(self.path / "checkpoints", keep)
-        return path
 
     def checkpoint(self, which: str = "best") -> tuple[Checkpoint, list[str]]:
         """The checkpoint `best`, `last` or `step-000500`, and a line for each damaged one passed over.
@@ -141,6 +145,12 @@ class Run:
             found = "; ".join(damaged) or "it stopped before its first one"
             raise RunError(f"{self.path}: no checkpoint to load ({found}); train it again")
         return (good[-1] if which == "last" else best_checkpoint(good)), damaged
+
+
+def refuse_used(path: Path) -> None:
+    """Raise RunError if there is something at a path where a run is to be, but for a lock."""
+    if path.exists() and (not path.is_dir() or any(each.name != LOCK for each in path.iterdir())):
+        raise RunError(f"{path}: exists and is not an empty folder; choose another --out")
 
 
 def describe_environment() -> dict[str, Any]:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,24 @@ import torch
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
+from latent.training.changes import refuse_changes
 from latent.training.checkpoints import Checkpoint, load_model, load_state
 from latent.training.compiling import CompileChoice, choose_compile, compile_model
+from latent.training.config import Tree
 from latent.training.console import open_reporter
-from latent.training.loop import TrainingData, train
+from latent.training.interruption import Stopped, interruptible
+from latent.training.lock import locked
+from latent.training.loop import Training, TrainingData, train
+from latent.training.nonfinite import Guard
 from latent.training.precision import open_accelerator, resolve_precision
 from latent.training.profiling import profiling
 from latent.training.recipe import Recipe, TrainConfig
-from latent.training.runs import Run, RunError
+from latent.training.runs import CONFIG, Run, RunError, refuse_used
+from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything
 from latent.training.side import Material, RecipeT, Side
 from latent.training.state import TrainState
+from latent.training.window import Columns, Window
 
 CORPUS = "corpus.json"
 
@@ -45,25 +53,40 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     choice = _compile_choice(recipe.train, state, data)
     recipe = replace(recipe, train=replace(recipe.train, compile=choice.compile))
     files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
-    run = Run.create(path, side.schema.dump(recipe), files)
-    _train(run, recipe, state, data, [*material.describe(), _describe_model(recipe, state, choice)], profile)
+    refuse_used(path)
+    with locked(path) as check_lock:
+        run = Run.create(path, side.schema.dump(recipe), files)
+        described = [*material.describe(), _describe_model(recipe, state, choice)]
+        _train(run, recipe, state, data, described, Start(side.schema.tree(recipe), check_lock), profile)
     return run
 
 
-def resume_run(side: Side[RecipeT], run: Run) -> Run:
+def resume_run(side: Side[RecipeT], run: Run, overrides: Sequence[str] = ()) -> Run:
     """Go on from the run's last whole checkpoint, or from the start if it was stopped before its first.
 
-    The weights become the same, bit for bit, as those of a run that was never stopped. Raises RunError where the
-    corpus has changed.
+    The weights become the same, bit for bit, as those of a run that was never stopped. `overrides` may change how long
+    the training is and what is kept and logged of it; config.yaml then says so. Raises RunError where anything else has
+    changed, or the corpus, and LockedError where another process trains the run.
     """
-    recipe = side.load_recipe(run.config_path)
-    check_corpus(run, recipe.corpus)
-    material = side.read(recipe, run)
-    state, data = build_state(material, recipe.train), material.training_data()
-    recipe.update.prepare(state)
-    _restore(run, state)
-    choice = _compile_choice(recipe.train, state, data)
-    _train(run, recipe, state, data, [*material.describe(), _describe_model(recipe, state, choice)])
+    with locked(run.path) as check_lock:
+        stored, recipe = (side.load_recipe(run.config_path, given) for given in ((), overrides))
+        tree = side.schema.tree(recipe)
+        changed = refuse_changes(side.schema.tree(stored), tree, f"--resume {run.path}")
+        check_corpus(run, recipe.corpus)
+        material = side.read(recipe, run)
+        state, data = build_state(material, recipe.train), material.training_data()
+        recipe.update.prepare(state)
+        start = _restore(run, state, Start(tree, check_lock))
+        if changed and recipe.train.num_steps(data.steps_per_epoch) < state.step:
+            raise RunError(
+                f"--resume {run.path}: the run is at step {state.step:,} already; ask for more steps than that"
+            )
+        if changed:
+            run.write(CONFIG, side.schema.dump(recipe))
+        choice = _compile_choice(recipe.train, state, data)
+        described = [f"{name} was {then} and is {now}" for name, (then, now) in changed.items()]
+        described += [*material.describe(), _describe_model(recipe, state, choice)]
+        _train(run, recipe, state, data, described, start)
     return run
 
 
@@ -84,12 +107,23 @@ def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay, eps=config.adam_epsilon, fused=True)
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins: at a checkpoint's step, and with its window, or with nothing."""
+
+    recipe: Tree
+    check_lock: Callable[[], None]
+    saved_step: int | None = None
+    window: Columns = field(default_factory=dict)
+
+
 def _train(
     run: Run,
     recipe: Recipe[Any, Any, Any],
     state: TrainState,
     data: TrainingData,
     described: list[str],
+    start: Start,
     profile: bool = False,
 ) -> None:
     num_steps = recipe.train.num_steps(data.steps_per_epoch)
@@ -102,41 +136,54 @@ def _train(
         for line in [f"run {run.path}", *described, *_remarks(recipe, state, num_steps)]:
             say(line)
         clocks = [compile_model(state.model, say)] if recipe.train.compile is True else []
-        with _says_how_to_go_on(run, state), profiling(run.path if profile else None) as profiled:
+        saver = Saver(run, recipe.train, start.recipe, start.saved_step, say, start.check_lock)
+        if start.saved_step is not None:
+            saver.prune()  # a kill may have come before it
+        guard = Guard(saver, recipe, data.batches)
+        with (
+            _says_how_to_go_on(saver, state),
+            interruptible() as asked,
+            profiling(run.path if profile else None) as profiled,
+        ):
             hooks: list[Callable[[], object]] = [*clocks, profiled]
-            train(run, state, data, recipe.objective, recipe.update, recipe.train, num_steps, reporter, hooks)
+            train(Training(saver, guard, state, data, recipe, num_steps, reporter, asked, hooks), Window(start.window))
     took = "".join(f", of which compiling took {clock.seconds:.1f} s" for clock in clocks)
     run.say(f"done: {num_steps} steps{took}")
 
 
 @contextmanager
-def _says_how_to_go_on(run: Run, state: TrainState) -> Iterator[None]:
+def _says_how_to_go_on(saver: Saver, state: TrainState) -> Iterator[None]:
     """What the user or the system stopped can be resumed: say by which command."""
+    remedy = f"go on with: textvae train --resume {shlex.quote(str(saver.run.path))}"
     try:
         yield
+    except Stopped as error:
+        kept = "" if saver.saved_step == state.step else f"; {saver.last_good()}"
+        raise Stopped(error.by, f"stopped at step {state.step}{kept}; {remedy}") from error
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"stopped at step {state.step}; {_remedy(run)}") from error
+        raise KeyboardInterrupt(f"stopped at step {state.step}; {saver.last_good()}; {remedy}") from error
     except OSError as error:
-        raise OSError(f"stopped at step {state.step}: {error}; mend that, then {_remedy(run)}") from error
+        reason = f"stopped at step {state.step}: {error}; {saver.last_good()}"
+        raise OSError(f"{reason}; mend that, then {remedy}") from error
 
 
-def _remedy(run: Run) -> str:
-    return f"go on with: textvae train --resume {run.path}"
-
-
-def _restore(run: Run, state: TrainState) -> None:
+def _restore(run: Run, state: TrainState, start: Start) -> Start:
     for name, (before, now) in run.changed_environment().items():
         log.warning(
             "%s: %s was %s and is %s: the weights will not be the same bit for bit", run.path, name, before, now
         )
+    run.sweep()
     if not any((run.path / "checkpoints").glob("step-*")):
         run.cut_metrics(0)
-        return
+        return start
     checkpoint, damaged = run.checkpoint("last")
     for line in damaged:
         log.warning("%s; going on from %s", line, checkpoint.path.name)
+    if checkpoint.recipe:
+        refuse_changes(checkpoint.recipe, start.recipe, str(run.config_path))
     load_state(checkpoint, state)
     run.cut_metrics(state.step)
+    return replace(start, saved_step=checkpoint.step, window=checkpoint.window)
 
 
 def _compile_choice(config: TrainConfig, state: TrainState, data: TrainingData) -> CompileChoice:

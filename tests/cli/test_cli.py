@@ -160,6 +160,10 @@ def test_a_finished_run_resumes_to_nothing_new(run: Path, tmp_path: Path) -> Non
     done = textvae("train", "--resume", tmp_path / "copy")
     assert done.returncode == 0
     assert "resumed at step 30" in done.stderr
+    longer = textvae("train", "--resume", tmp_path / "copy", "--set", "train.steps=31")
+    assert longer.returncode == 0
+    assert "train.steps was 30 and is 31" in longer.stderr
+    assert (tmp_path / "copy/checkpoints/step-000031").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,9 @@ def test_a_finished_run_resumes_to_nothing_new(run: Path, tmp_path: Path) -> Non
         (["train", "ltsm"], 2, ["no such recipe", "lstm"]),
         (["train"], 2, ["RECIPE"]),
         (["train", "lstm", "--resume", "x"], 2, ["give a RECIPE, or --resume RUN"]),
-        (["train", "--resume", "x", "--set", "a=b"], 2, ["takes no other option"]),
+        (["train", "--resume", "{run}", "--out", "x"], 2, ["--set alone"]),
+        (["train", "--resume", "{run}", "--set", "model.latent_size=5"], 2, ["model.latent_size", "trained with 4"]),
+        (["train", "lstm", "--set", "train.checkpoint_every=5"], 2, ["train.checkpoint_every", "string"]),
         (["train", "lstm", "--set", "objective.free_bit=0.5"], 2, ["objective.free_bit", "unexpected key", "0.5"]),
         (["train", "lstm", "--set", "model.latent_size=big"], 2, ["model.latent_size", "integer"]),
         (["train", "lstm", "--set", "rubbish"], 2, ["key.key=value"]),
@@ -241,7 +247,10 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
-def test_an_interrupted_training_says_how_to_go_on(folder: Path, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_says_how_to_go_on(
+    number: signal.Signals, status: int, folder: Path, run: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "cli", "train", "lstm", "--out", str(tmp_path / "run")]
     command += settings("corpus.kind=files", f"corpus.path={folder / 'tiny.txt'}", *SMALL, "train.steps=100000")
     started = subprocess.Popen(
@@ -255,12 +264,12 @@ def test_an_interrupted_training_says_how_to_go_on(folder: Path, run: Path, tmp_
     deadline = time.monotonic() + 60
     while not (tmp_path / "run/checkpoints/step-000010").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    started.send_signal(signal.SIGINT)
+    started.send_signal(number)
     try:
         _, errors = started.communicate(timeout=60)
     finally:
         started.kill()
-    assert started.returncode == 130
+    assert started.returncode == status
     assert f"textvae train --resume {tmp_path / 'run'}" in errors
     assert "Traceback" not in errors
 

@@ -14,7 +14,9 @@ from latent.training import Run, build_state, seed_everything
 from latent.training.checkpoints import MODEL, load_state, read_checkpoint, save_checkpoint
 from latent.training.joint import SKIPPED
 from latent.training.loop import scaling_figures
+from latent.training.nonfinite import Guard
 from latent.training.precision import resolve_precision
+from latent.training.saving import Saver
 from latent.training.seeding import Stream
 from latent.training.state import TrainState
 from textvae.recipe import TextRecipe
@@ -131,8 +133,10 @@ def test_a_run_logs_them_and_resumes_bit_for_bit(recipe: TextRecipe, scaled: Non
 
 def test_a_gradient_that_is_finite_at_no_scale_stops_the_run(recipe: TextRecipe, scaled: None, tmp_path: Path) -> None:
     state, _ = stepped(recipe, 1, 1e-5)
+    saver = Saver(Run(tmp_path), recipe.train, {}, None, print, lambda: None)
+    guard = Guard(saver, recipe, TEXT.read(recipe, None).training_data().batches)
     with pytest.raises(FloatingPointError, match=r"step 1 .*even at a scale of 1e-05, is not finite; .*precision=fp32"):
-        scaling_figures(state, Run(tmp_path))
+        scaling_figures(state, guard)
 
 
 def test_fp16_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
