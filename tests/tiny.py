@@ -58,7 +58,8 @@ def tiny_recipe(corpus: Path, *overrides: str, recipe: str = "lstm") -> TextReci
     on_file = ("corpus.kind=files", f"corpus.path={corpus}", "corpus.tokenizer.min_count=1")
     tree = read_tree(path)
     small = [f"model.{name}={SIZES[name]}" for name in tree["model"].keys() & SIZES]  # without z there is no size of it
-    small += ["update.steps=10"] if "steps" in tree.get("update", {}) else []
+    shorter = {"steps": 10, "max_inner_steps": 12, "compare_every": 4}
+    small += [f"update.{name}={shorter[name]}" for name in tree.get("update", {}).keys() & shorter]
     return TEXT.load_recipe(path, (*on_file, *small, *OTHERWISE_SMALL, "train.steps=30", *overrides))
 
 

@@ -122,8 +122,10 @@ def test_the_bound_that_is_logged_has_no_discriminator_in_it() -> None:
 
 def test_a_prior_that_cannot_be_drawn_from_is_refused() -> None:
     class WithoutPrior(Shifted):
-        def forward(self, batch: VectorBatch, num_samples: int = 1, *, path_gradient: bool = False) -> ElboTerms:
-            return replace(super().forward(batch, num_samples), prior=None)
+        def terms(
+            self, q: Distribution, batch: VectorBatch, num_samples: int = 1, *, path_gradient: bool = False
+        ) -> ElboTerms:
+            return replace(super().terms(q, batch, num_samples), prior=None)
 
     update = AdversarialUpdate(hidden_size=4)
     state = fresh(update)
