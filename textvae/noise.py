@@ -12,6 +12,7 @@ from corpora import BOS, EOS, PAD, UNK
 from latent.bound import Schedule
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+ENDS = (0, 10**9)  # between them no schedule leaves 0 … 1 that is within it at both
 
 
 class WordDropout(nn.Module):
@@ -76,3 +77,13 @@ class WordNoise(nn.Module):
         # a stable sort moves what was deleted behind what is left, whose order stays
         closed_up = kept.gather(1, (kept == PAD).byte().argsort(dim=1, stable=True))
         return closed_up, lengths - deleted.sum(1)
+
+
+def check_word_dropout(word_dropout: float, schedule: Schedule) -> None:
+    """Raise ValueError where the share leaves 0 … 1 at either end of its schedule."""
+    shares = [word_dropout * schedule(step) for step in ENDS]
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError(
+            f"word_dropout times word_dropout_schedule has to stay within 0 … 1, and goes from {shares[0]:g} to "
+            f"{shares[1]:g}"
+        )

@@ -99,12 +99,12 @@ class CosineLoss:
     def log_score(
         self, predicted: Float[Tensor, "M D"], targets: Int64[Tensor, " M"], space: WordSpace, is_training: bool
     ) -> Float[Tensor, " M"]:
-        """Less the loss of each target, from −2 to 0."""
+        """Minus the loss of each target, from −2 to 0."""
         return F.cosine_similarity(predicted, space(targets).to(predicted.dtype), dim=-1) - 1
 
     def logits(self, predicted: Float[Tensor, "N D"], vectors: Float[Tensor, "V D"]) -> Float[Tensor, "N V"]:
         """κ times the cosine to each word."""
-        return self.concentration * F.normalize(predicted, dim=-1) @ vectors.t()
+        return _scaled_cosines(predicted, vectors, self.concentration)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class MaxMarginLoss:
     def log_score(
         self, predicted: Float[Tensor, "M D"], targets: Int64[Tensor, " M"], space: WordSpace, is_training: bool
     ) -> Float[Tensor, " M"]:
-        """Less the loss of each target, from −2 − margin to 0."""
+        """Minus the loss of each target, from −2 − margin to 0."""
         directions = F.normalize(predicted, dim=-1)
         wrong = space(space.rivals(directions, targets)).to(predicted.dtype)
         right = space(targets).to(predicted.dtype)
@@ -129,7 +129,13 @@ class MaxMarginLoss:
 
     def logits(self, predicted: Float[Tensor, "N D"], vectors: Float[Tensor, "V D"]) -> Float[Tensor, "N V"]:
         """κ times the cosine to each word."""
-        return self.concentration * F.normalize(predicted, dim=-1) @ vectors.t()
+        return _scaled_cosines(predicted, vectors, self.concentration)
+
+
+def _scaled_cosines(
+    predicted: Float[Tensor, "N D"], vectors: Float[Tensor, "V D"], concentration: float
+) -> Float[Tensor, "N V"]:
+    return concentration * F.normalize(predicted, dim=-1) @ vectors.t()
 
 
 VectorLoss = Annotated[VonMisesFisherLoss | CosineLoss | MaxMarginLoss, Field(discriminator="kind")]

@@ -13,9 +13,8 @@ from textvae.cells import CellName
 from textvae.decoders import RecurrentDecoder
 from textvae.encoders import RecurrentEncoder
 from textvae.likelihood import Given, Likelihood
-from textvae.models.lstm import check_word_dropout
 from textvae.models.sentence_vae import SentenceVae
-from textvae.noise import Share
+from textvae.noise import Share, check_word_dropout
 from textvae.vectors import VectorLoss, VectorOutput, VonMisesFisherLoss, WordSpace
 
 

@@ -13,9 +13,9 @@ from latent.distributions.priors import FixedPrior
 from textvae.cells import CellName
 from textvae.decoders import RecurrentDecoder, WordOutput, word_embedding
 from textvae.likelihood import OfWords
-from textvae.models.lstm import LstmVaeConfig, check_tie, check_word_dropout
+from textvae.models.lstm import LstmVaeConfig, check_tie
 from textvae.models.sentence_model import SentenceDecoder, SentenceModel
-from textvae.noise import Share, WordDropout
+from textvae.noise import Share, WordDropout, check_word_dropout
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,7 @@ from textvae.decoders import RecurrentDecoder, WordOutput, word_embedding
 from textvae.encoders import PoolingName, RecurrentEncoder
 from textvae.likelihood import OfWords
 from textvae.models.sentence_vae import SentenceVae
-from textvae.noise import Share, WordNoiseConfig
-
-ENDS = (0, 10**9)  # between them no schedule leaves 0 … 1 that is within it at both
+from textvae.noise import Share, WordNoiseConfig, check_word_dropout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +101,3 @@ def check_tie(tie_weights: bool, embedding_size: int, hidden_size: int) -> None:
     """Raise ValueError where the output layer, which reads states, cannot be the embedding."""
     if tie_weights and embedding_size != hidden_size:
         raise ValueError(f"tie_weights needs embedding_size ({embedding_size}) = hidden_size ({hidden_size})")
-
-
-def check_word_dropout(word_dropout: float, schedule: Schedule) -> None:
-    """Raise ValueError where the share leaves 0 … 1 at either end of its schedule."""
-    shares = [word_dropout * schedule(step) for step in ENDS]
-    if not all(0 <= share <= 1 for share in shares):
-        raise ValueError(
-            f"word_dropout times word_dropout_schedule has to stay within 0 … 1, and goes from {shares[0]:g} to "
-            f"{shares[1]:g}"
-        )

@@ -9,9 +9,8 @@ from latent.bound import Constant, Schedule
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.bag_of_words import BagOfWords
 from textvae.likelihood import OfWords
-from textvae.models.lstm import check_word_dropout
 from textvae.models.sentence_vae import SentenceVae
-from textvae.noise import Share, WordNoiseConfig
+from textvae.noise import Share, WordNoiseConfig, check_word_dropout
 from textvae.transformer import (
     InjectionName,
     PositionsConfig,
