@@ -36,6 +36,10 @@ class Output(Protocol):
         """log p(word | state) but for a constant, for all ids, −inf for `<pad>` and `<s>`; for decoding."""
         ...
 
+    def expected(self, states: Float[Tensor, "M H"], embedding: nn.Module) -> Float[Tensor, "M E"]:
+        """What is expected of the next word's embedding, without gradients."""
+        ...
+
 
 def word_embedding(num_ids: int, size: int) -> nn.Embedding:
     """A learned vector for each id."""
@@ -100,6 +104,14 @@ class WordOutput(nn.Module):
         logits[:, CACHE_LINE - EOS : CACHE_LINE] = -torch.inf
         return logits[:, CACHE_LINE - EOS :]
 
+    @torch.no_grad()
+    def expected(self, states: Float[Tensor, "M H"], embedding: nn.Module) -> Float[Tensor, "M E"]:
+        """The mean of the next word's embedding, a few logits at a time."""
+        weight = self.weight
+        vectors = embedding(torch.arange(EOS, EOS + len(weight), device=weight.device))
+        parts = states.split(max(1, RECOMPUTED_AT_ONCE // len(weight)))
+        return torch.cat([F.linear(h, weight, self.bias).softmax(-1).to(vectors.dtype) @ vectors for h in parts])
+
 
 def _log_prob(
     states: Float[Tensor, "M H"], weight: Float[Tensor, "V H"], bias: Float[Tensor, " V"], targets: Int64[Tensor, " M"]
@@ -144,8 +156,9 @@ class RecurrentDecoder(ScoringDecoder):
     With a z of size 0 it is a plain language model whose first cell state is learned.
     `embedding` turns ids into the vectors e; `output` builds, for the size of what it reads, what scores the next word.
     Without an embedding it reads z alone and no word, \(p(x|z) = \prod_t p(x_t|z)\) up to and with `</s>`: the
-    historyless or inputless decoder of Bowman et al. 2016, section 3.2. `input_noise` is the standard deviation of
-    normal noise on the vectors of the input words, in training only.
+    historyless or inputless decoder of Bowman et al. 2016, section 3.2.
+    In training alone, of the words read, a share of `expected_inputs` is replaced by what the decoder itself expects
+    there, and `input_noise` is the standard deviation of normal noise on all their vectors.
     """
 
     def __init__(
@@ -159,6 +172,7 @@ class RecurrentDecoder(ScoringDecoder):
         cell: CellName,
         word_dropout: float,
         word_dropout_schedule: Schedule,
+        expected_inputs: float,
         input_noise: float,
         dropout_in: float,
         dropout_out: float,
@@ -173,7 +187,7 @@ class RecurrentDecoder(ScoringDecoder):
         self.output = output(hidden_size + latent_size if skip else hidden_size)
         self.dropout_in, self.dropout_out = nn.Dropout(dropout_in), nn.Dropout(dropout_out)
         self.word_dropout = WordDropout(word_dropout, word_dropout_schedule)
-        self.input_noise = input_noise
+        self.expected_inputs, self.input_noise = expected_inputs, input_noise
         self.skip = skip
 
     @property
@@ -186,12 +200,34 @@ class RecurrentDecoder(ScoringDecoder):
         self, z: Float[Tensor, "N Z"], tokens: Int64[Tensor, "N T"], scored: Int64[Tensor, " M"]
     ) -> Float[Tensor, " M"]:
         """log p(x_t | x_<t, z) in nats at the scored places, one sentence after the other."""
-        outputs = self.layer.run(self._inputs(tokens[:, :-1], z), self.start(z).carried)
-        states = self.dropout_out(at_places(outputs, scored))
+        words = self._embedded(tokens[:, :-1])
+        if self.training and self.expected_inputs > 0.0:
+            is_expected = torch.rand(words.shape[:2], device=words.device) < self.expected_inputs
+            words = torch.where(is_expected.unsqueeze(-1), self._expected(words, z, scored), words)
+        return self.output.log_prob(self._states(words, z, scored), targets_at(tokens, scored))
+
+    def _states(
+        self, words: Float[Tensor, "N T E"], z: Float[Tensor, "N Z"], scored: Int64[Tensor, " M"]
+    ) -> Float[Tensor, "M R"]:
+        """What the output layer reads at the scored places."""
+        outputs = self.layer.run(self._inputs(words, z), self.start(z).carried)
+        states: Tensor = self.dropout_out(at_places(outputs, scored))
         if self.skip:
             rows = z.index_select(0, scored // outputs.shape[1])
             states = torch.cat([states, rows.to(states.dtype)], -1)
-        return self.output.log_prob(states, targets_at(tokens, scored))
+        return states
+
+    @torch.no_grad()
+    def _expected(
+        self, words: Float[Tensor, "N T E"], z: Float[Tensor, "N Z"], scored: Int64[Tensor, " M"]
+    ) -> Float[Tensor, "N T E"]:
+        """What the decoder, where it has read these words, expects at each place; `<s>` as it is."""
+        assert self.embedding is not None  # the config sees to it
+        length = words.shape[1]
+        found = self.output.expected(self._states(words, z, scored), self.embedding).to(words.dtype)
+        after = scored + scored // length + 1  # in rows of one place more: what follows a last word is on no other row
+        ahead = F.pad(words, (0, 0, 0, 1)).flatten(0, 1).index_copy(0, after, found)
+        return ahead.view(len(words), length + 1, -1)[:, :-1]
 
     def start(self, z: Float[Tensor, "N Z"]) -> RecurrentState:
         """The state before the first word."""
@@ -199,18 +235,22 @@ class RecurrentDecoder(ScoringDecoder):
 
     def step(self, tokens: Int64[Tensor, " N"], state: RecurrentState) -> tuple[Float[Tensor, "N V"], RecurrentState]:
         """Take one word each; return the logits of the next over all ids, and the new state."""
-        carried = self.layer.step(self._inputs(tokens.unsqueeze(1), state.z).squeeze(1), state.carried)
+        carried = self.layer.step(self._inputs(self._embedded(tokens.unsqueeze(1)), state.z).squeeze(1), state.carried)
         states = self.dropout_out(carried[0])
         if self.skip:
             states = torch.cat([states, state.z], -1)
         return self.output.logits(states), RecurrentState(carried, state.z)
 
-    def _inputs(self, tokens: Int64[Tensor, "N T"], z: Float[Tensor, "N Z"]) -> Float[Tensor, "N T I"]:
-        """What the layer reads: the embedding of each word and z, or z alone."""
-        z = z.unsqueeze(1).expand(-1, tokens.shape[1], -1)
+    def _embedded(self, tokens: Int64[Tensor, "N T"]) -> Float[Tensor, "N T E"]:
+        """The vectors of the words, some dropped; of size 0 where none are read."""
         if self.embedding is None:
-            return z
-        embedded = self.dropout_in(self.embedding(self.word_dropout(tokens)))
+            return self.initial_cell.bias.new_empty(*tokens.shape, 0)
+        found: Tensor = self.embedding(self.word_dropout(tokens))
+        return found
+
+    def _inputs(self, words: Float[Tensor, "N T E"], z: Float[Tensor, "N Z"]) -> Float[Tensor, "N T I"]:
+        """What the layer reads: each word's vector and z."""
+        words = self.dropout_in(words)
         if self.training and self.input_noise > 0.0:
-            embedded = embedded + self.input_noise * torch.randn_like(embedded)
-        return torch.cat([embedded, z.to(embedded.dtype)], -1)
+            words = words + self.input_noise * torch.randn_like(words)
+        return torch.cat([words, z.unsqueeze(1).expand(-1, words.shape[1], -1).to(words.dtype)], -1)

@@ -166,5 +166,10 @@ class VectorOutput(nn.Module):
         space = self.space[0]
         return space.only_writable(self.loss.logits(predicted, space.vectors.to(predicted.dtype)))
 
+    @torch.no_grad()
+    def expected(self, states: Float[Tensor, "M H"], embedding: nn.Module) -> Float[Tensor, "M D"]:
+        """The predicted direction: the mode of the density, a vector of the space's own length."""
+        return F.normalize(self._predicted(states), dim=-1)
+
     def _predicted(self, states: Float[Tensor, "M H"]) -> Float[Tensor, "M D"]:
         return math.sqrt(self.prediction.out_features) * at_least_float32(self.prediction(states))

@@ -50,6 +50,7 @@ OPTIONS = {
         "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4, "encoder_dropout": 0.4},
         "skip": {"skip": True},
         "gru, input noise": {"cell": "gru", "input_noise": 0.3},
+        "expected inputs, skip": {"expected_inputs": 0.3, "skip": True},
         "vamp, bidirectional": {"prior": VampPriorConfig(num_components=3, length=4), "bidirectional": True},
         "exact": {"loss": VonMisesFisherLoss(norm_penalty=0.0, dot_weight=1.0)},
         "cosine": {"loss": CosineLoss()},
@@ -59,7 +60,7 @@ OPTIONS = {
         "plain": {},
         "tied": {"tie_weights": True},
         "all dropouts": {"word_dropout": 0.5, "dropout_in": 0.4, "dropout_out": 0.4},
-        "gru": {"cell": "gru", "input_noise": 0.3},
+        "gru": {"cell": "gru", "input_noise": 0.3, "expected_inputs": 0.3},
     },
     LstmVaeConfig: PARTS_OF_A_VAE
     | {
@@ -73,6 +74,7 @@ OPTIONS = {
         "historyless": {"history": False},
         "historyless gru": {"history": False, "cell": "gru"},
         "input noise": {"input_noise": 0.3},
+        "expected inputs": {"expected_inputs": 0.3},
         "vamp, bidirectional": {"prior": VampPriorConfig(num_components=3, length=4), "bidirectional": True},
     },
     TransformerVaeConfig: PARTS_OF_A_VAE

@@ -114,7 +114,7 @@ def test_a_model_passes_the_step_on_and_names_its_schedule(tokenizer: Tokenizer)
             "within 0 … 1, and goes from -0.8",
         ),
         (["model.history=false", "model.word_dropout=0.4"], "history=false leaves no words to read: it needs word_dr"),
-        (["model.history=false", "model.input_noise=0.4"], "needs word_dropout=0, input_noise=0"),
+        (["model.history=false", "model.input_noise=0.4"], "needs word_dropout=0, expected_inputs=0, input_noise=0"),
         (["model.history=false", "model.tie_weights=true"], "tie_weights=false"),
         (["model.input_noise=-0.1"], "model.input_noise: .*greater than or equal to 0"),
         (["model.encoder_noise={deletion: 1.0}"], "model.encoder_noise.deletion: .*less than 1"),

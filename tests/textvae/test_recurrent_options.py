@@ -118,10 +118,50 @@ def test_without_history_the_probabilities_of_all_short_sentences_sum_to_those_o
 def test_input_noise_is_normal_noise_on_the_embeddings_in_training(tokenizer: Tokenizer) -> None:
     model = built(tokenizer, input_noise=0.5, dropout_in=0.0)
     tokens, z = torch.full((400, 30), 6), torch.randn(400, 4).double()
-    clean = model.decoder._inputs(tokens, z)
-    noisy = model.decoder.train()._inputs(tokens, z)
+    words = model.decoder._embedded(tokens)
+    clean = model.decoder._inputs(words, z)
+    noisy = model.decoder.train()._inputs(words, z)
     noise: Tensor = noisy - clean
     assert (noise[..., 8:] == 0).all()  # none on z
     assert noise[..., :8].std().item() == pytest.approx(0.5, rel=0.02)
     assert noise[..., :8].mean().abs() < 0.01
-    assert torch.equal(model.decoder.eval()._inputs(tokens, z), clean)
+    assert torch.equal(model.decoder.eval()._inputs(words, z), clean)
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_expected_inputs_are_the_mean_embedding_of_what_the_decoder_would_say(
+    skip: bool, tokenizer: Tokenizer, split: Sentences
+) -> None:
+    """Held against decoding word by word."""
+    model = built(tokenizer, skip=skip)
+    batch, z = split.batch(range(7)), torch.randn(7, 4).double()
+    assert len(set(batch.lengths.tolist())) > 1
+    read = batch.tokens[:, :-1]
+    found = model.decoder._expected(model.decoder._embedded(read), z, batch.scored)
+    state, vectors = model.decoder.start(z), model.decoder.embedding.weight
+    assert torch.equal(found[:, 0], vectors[read[:, 0]])
+    for t in range(read.shape[1] - 1):
+        logits, state = model.decoder.step(read[:, t], state)
+        inside = t + 2 < batch.lengths  # what is predicted here is read again
+        torch.testing.assert_close(found[inside, t + 1], (logits.softmax(-1) @ vectors)[inside])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_share_of_the_inputs_is_expected_and_in_training_alone(
+    share: float, tokenizer: Tokenizer, split: Sentences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = built(tokenizer, expected_inputs=share, dropout_in=0.0, dropout_out=0.0)
+    batch, z = split.batch(range(40)), torch.randn(40, 4).double()
+    read: list[Tensor] = []
+    inputs = model.decoder._inputs
+    monkeypatch.setattr(model.decoder, "_inputs", lambda words, z: read.append(words) or inputs(words, z))
+    for mode in (True, False):
+        model.train(mode).decoder.log_likelihood(z, batch.tokens, batch.scored)
+    words = model.decoder._embedded(batch.tokens[:, :-1])
+    assert torch.equal(read[-1], words)  # in evaluation
+    is_other = (read[-2] != words).any(-1).flatten()
+    places = torch.arange(is_other.numel()).view(words.shape[:2])
+    inside = places[:, 1:][places.new_tensor(range(words.shape[1] - 1)) + 2 < batch.lengths[:, None]]
+    assert not is_other[places[:, 0]].any()
+    assert is_other[inside].double().mean().item() == pytest.approx(share, abs=0.1)
+    assert len(read) == (3 if share else 2)

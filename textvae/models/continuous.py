@@ -4,37 +4,28 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from corpora import PpmiSpace, Space, Splits
-from latent.bound import Constant, Schedule
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
-from textvae.cells import CellName
-from textvae.decoders import RecurrentDecoder
 from textvae.encoders import RecurrentEncoder
 from textvae.likelihood import Given, Likelihood
+from textvae.models.recurrent import RecurrentConfig
 from textvae.models.sentence_vae import SentenceVae
-from textvae.noise import Share, check_word_dropout
+from textvae.noise import Share
 from textvae.vectors import VectorLoss, VectorOutput, VonMisesFisherLoss, WordSpace
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinuousVaeConfig:
-    """Sizes and dropouts as of `kind: lstm`; the decoder reads and predicts the vectors of a fixed space."""
+class ContinuousVaeConfig(RecurrentConfig):
+    """The decoder of `kind: lstm`, which here reads and predicts the vectors of a fixed space."""
 
     kind: Literal["continuous"] = "continuous"
     space: Space = field(default_factory=PpmiSpace)
     loss: VectorLoss = field(default_factory=VonMisesFisherLoss)
     latent_size: PositiveInt = 32
     embedding_size: Annotated[int, Field(ge=2)] = 128  # of the space's vectors, and of the encoder's own
-    hidden_size: PositiveInt = 256
-    cell: CellName = "lstm"  # of encoder and decoder
     bidirectional: bool = False  # of the encoder
-    word_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of decoder inputs replaced by <unk>, in training
-    word_dropout_schedule: Schedule = field(default_factory=Constant)  # a factor on word_dropout
-    input_noise: NonNegativeFloat = 0.0  # standard deviation, on the decoder's input vectors, in training
-    dropout_in: Share = 0.5  # of the decoder's input vectors
-    dropout_out: Share = 0.5  # of the decoder's states before the output layer
     encoder_dropout: Share = 0.0  # of the encoder's embeddings
     skip: bool = False  # the decoder's output layer is given z too
     posterior: PosteriorConfig = field(default_factory=NormalHeadConfig)
@@ -43,8 +34,8 @@ class ContinuousVaeConfig:
     given: ClassVar[tuple[str, ...]] = ("decoder.embedding.vectors", "decoder.embedding.is_known")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         prior_for(self.posterior, self.prior, self.latent_size)
-        check_word_dropout(self.word_dropout, self.word_dropout_schedule)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -77,18 +68,10 @@ class ContinuousVaeConfig:
         )
         head = self.posterior.build(encoder.num_features, self.latent_size)
         space = WordSpace(num_ids, self.embedding_size)
-        decoder = RecurrentDecoder(
+        decoder = self.decoder(
             space,
             lambda num_read: VectorOutput(space, num_read, self.embedding_size, self.loss),
             latent_size=self.latent_size,
-            embedding_size=self.embedding_size,
-            hidden_size=self.hidden_size,
-            cell=self.cell,
-            word_dropout=self.word_dropout,
-            word_dropout_schedule=self.word_dropout_schedule,
-            input_noise=self.input_noise,
-            dropout_in=self.dropout_in,
-            dropout_out=self.dropout_out,
             skip=self.skip,
         )
         prior = prior_for(self.posterior, self.prior, self.latent_size)

@@ -1,57 +1,39 @@
 """The language-model baseline: the LSTM sentence VAE's decoder without z, which every VAE is held against."""
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch.distributions import Distribution
 
 from corpora import TextBatch
-from latent.bound import Constant, Schedule
 from latent.distributions import standard_normal
 from latent.distributions.priors import FixedPrior
-from textvae.cells import CellName
-from textvae.decoders import RecurrentDecoder, WordOutput, word_embedding
+from textvae.decoders import WordOutput, word_embedding
 from textvae.likelihood import OfWords
-from textvae.models.lstm import LstmVaeConfig, check_tie
+from textvae.models.lstm import LstmVaeConfig
+from textvae.models.recurrent import RecurrentConfig, check_tie
 from textvae.models.sentence_model import SentenceDecoder, SentenceModel
-from textvae.noise import Share, WordDropout, check_word_dropout
+from textvae.noise import WordDropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig(OfWords):
-    """Sizes and dropouts of the decoder, named and by default as those of `kind: lstm`."""
+class LanguageModelConfig(RecurrentConfig, OfWords):
+    """The decoder of `kind: lstm`."""
 
     kind: Literal["lm"] = "lm"
-    embedding_size: PositiveInt = LstmVaeConfig.embedding_size
-    hidden_size: PositiveInt = LstmVaeConfig.hidden_size
-    cell: CellName = LstmVaeConfig.cell
-    word_dropout: Annotated[float, Field(ge=0, le=1)] = LstmVaeConfig.word_dropout
-    word_dropout_schedule: Schedule = field(default_factory=Constant)
-    input_noise: NonNegativeFloat = LstmVaeConfig.input_noise
-    dropout_in: Share = LstmVaeConfig.dropout_in
-    dropout_out: Share = LstmVaeConfig.dropout_out
     tie_weights: bool = LstmVaeConfig.tie_weights
 
     def __post_init__(self) -> None:
-        check_word_dropout(self.word_dropout, self.word_dropout_schedule)
+        super().__post_init__()
         check_tie(self.tie_weights, self.embedding_size, self.hidden_size)
 
     def build(self, num_ids: int) -> "LanguageModel":
         """The model for a tokenizer of `num_ids` ids."""
         embedding = word_embedding(num_ids, self.embedding_size)
-        decoder = RecurrentDecoder(
+        decoder = self.decoder(
             embedding,
             lambda num_read: WordOutput(num_ids, num_read, embedding if self.tie_weights else None),
             latent_size=0,
-            embedding_size=self.embedding_size,
-            hidden_size=self.hidden_size,
-            cell=self.cell,
-            word_dropout=self.word_dropout,
-            word_dropout_schedule=self.word_dropout_schedule,
-            input_noise=self.input_noise,
-            dropout_in=self.dropout_in,
-            dropout_out=self.dropout_out,
             skip=False,
         )
         return LanguageModel(decoder, decoder.word_dropout)

@@ -4,39 +4,30 @@ Its LSTM is as in He et al. 2019; every other part is an option.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import PositiveInt
 
-from latent.bound import Constant, Schedule
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.bag_of_words import BagOfWords
-from textvae.cells import CellName
-from textvae.decoders import RecurrentDecoder, WordOutput, word_embedding
+from textvae.decoders import WordOutput, word_embedding
 from textvae.encoders import PoolingName, RecurrentEncoder
 from textvae.likelihood import OfWords
+from textvae.models.recurrent import RecurrentConfig, check_tie
 from textvae.models.sentence_vae import SentenceVae
-from textvae.noise import Share, WordNoiseConfig, check_word_dropout
+from textvae.noise import Share, WordNoiseConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class LstmVaeConfig(OfWords):
-    """Sizes and dropouts; the defaults are He et al. 2019's on short sentences."""
+class LstmVaeConfig(RecurrentConfig, OfWords):
+    """Its encoder, latent variable and output layer, beside what all recurrent decoders share."""
 
     kind: Literal["lstm"] = "lstm"
     latent_size: PositiveInt = 32
-    embedding_size: PositiveInt = 256
-    hidden_size: PositiveInt = 256
-    cell: CellName = "lstm"  # of encoder and decoder
     bidirectional: bool = False  # of the encoder
     pooling: PoolingName = "last"  # of the encoder's states
     encoder_noise: WordNoiseConfig | None = None  # on the words that the encoder reads, in training
     history: bool = True  # whether the decoder reads the words before; without, z alone
-    word_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of decoder inputs replaced by <unk>, in training
-    word_dropout_schedule: Schedule = field(default_factory=Constant)  # a factor on word_dropout
-    input_noise: NonNegativeFloat = 0.0  # standard deviation, on the decoder's embeddings, in training
-    dropout_in: Share = 0.5  # of the decoder's embeddings
-    dropout_out: Share = 0.5  # of the decoder's states before the output layer
     encoder_dropout: Share = 0.0  # of the encoder's embeddings
     tie_weights: bool = False  # the decoder's output layer is its embedding
     skip: bool = False  # the decoder's output layer is given z too
@@ -45,11 +36,13 @@ class LstmVaeConfig(OfWords):
     prior: PriorConfig | None = None  # the posterior's own: N(0, I), or the uniform sphere
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         prior_for(self.posterior, self.prior, self.latent_size)
-        check_word_dropout(self.word_dropout, self.word_dropout_schedule)
-        if not self.history and (self.word_dropout > 0 or self.input_noise > 0 or self.tie_weights):
+        reads = (self.word_dropout, self.expected_inputs, self.input_noise, self.tie_weights)
+        if not self.history and any(reads):
             raise ValueError(
-                "history=false leaves no words to read: it needs word_dropout=0, input_noise=0 and tie_weights=false"
+                "history=false leaves no words to read: it needs word_dropout=0, expected_inputs=0, input_noise=0 and "
+                "tie_weights=false"
             )
         if self.tie_weights and self.skip:
             raise ValueError("tie_weights needs skip=false: an embedding has no columns for z")
@@ -68,18 +61,10 @@ class LstmVaeConfig(OfWords):
         )
         head = self.posterior.build(encoder.num_features, self.latent_size)
         embedding = word_embedding(num_ids, self.embedding_size) if self.history else None
-        decoder = RecurrentDecoder(
+        decoder = self.decoder(
             embedding,
             lambda num_read: WordOutput(num_ids, num_read, embedding if self.tie_weights else None),
             latent_size=self.latent_size,
-            embedding_size=self.embedding_size,
-            hidden_size=self.hidden_size,
-            cell=self.cell,
-            word_dropout=self.word_dropout,
-            word_dropout_schedule=self.word_dropout_schedule,
-            input_noise=self.input_noise,
-            dropout_in=self.dropout_in,
-            dropout_out=self.dropout_out,
             skip=self.skip,
         )
         prior = prior_for(self.posterior, self.prior, self.latent_size)
@@ -95,9 +80,3 @@ class LstmVaeConfig(OfWords):
             # after all else, whose initial weights are those of a model without it
             bag_of_words=BagOfWords(num_ids, self.latent_size) if self.bag_of_words else None,
         )
-
-
-def check_tie(tie_weights: bool, embedding_size: int, hidden_size: int) -> None:
-    """Raise ValueError where the output layer, which reads states, cannot be the embedding."""
-    if tie_weights and embedding_size != hidden_size:
-        raise ValueError(f"tie_weights needs embedding_size ({embedding_size}) = hidden_size ({hidden_size})")
