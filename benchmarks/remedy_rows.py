@@ -55,9 +55,11 @@ ROWS = {
         lambda steps: (f"objective.kl_weight={{kind: cyclical, period: {steps // 4}, ramp: 0.5, cycles: 4}}",),
     ),
     "bowman2016": Row(
-        "plain",
+        "bowman2016",
         ("objective.kl_weight", "model.word_dropout"),
-        lambda steps: (*warm_up(steps), "model.word_dropout=0.4"),
+        lambda steps: (
+            f"objective.kl_weight={{kind: logistic, midpoint: {round(steps / 3)}, rate: {20 / steps:.5f}}}",
+        ),
     ),
     "lstm": Row("lstm", ("objective", "model.word_dropout"), warm_up),
     "beta": Row("beta", ("objective.kl_weight",)),

@@ -58,7 +58,7 @@ def read_tree(path: Path) -> Tree:
 
 
 def apply_overrides(tree: Tree, overrides: Iterable[str], exclusive: tuple[str, ...] = ()) -> Tree:
-    """Return the tree with `a.b=value` applied, values read as YAML.
+    """Return the tree with `a.b=value` applied, values read as YAML, and of `a+={b: value, …}` every key.
 
     `exclusive` names keys of which one replaces the others. Raises ConfigError for an override that is not of that
     form or leads through something that is not a mapping.
@@ -66,14 +66,25 @@ def apply_overrides(tree: Tree, overrides: Iterable[str], exclusive: tuple[str, 
     tree = copy.deepcopy(tree)
     for override in overrides:
         path, equals, text = override.partition("=")
-        keys = path.strip().split(".")
-        if not equals or not all(keys):
+        path, value = path.strip(), _parse(text, f"--set {override}")
+        if not equals or not all(path.removesuffix("+").split(".")):
             raise ConfigError(f"--set {override}: write it as key.key=value, such as --set train.steps=500")
-        for rival in exclusive:
-            if path.strip() in exclusive and rival != path.strip():
-                _parent(tree, rival.split("."), override).pop(rival.split(".")[-1], None)
-        _parent(tree, keys, override)[keys[-1]] = _parse(text, f"--set {override}")
+        if not path.endswith("+"):
+            _put(tree, path, value, override, exclusive)
+            continue
+        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+            raise ConfigError(f"--set {override}: += takes keys and values, such as 'model+={{hidden_size: 512}}'")
+        for key, one in value.items():
+            _put(tree, f"{path.removesuffix('+')}.{key}", one, override, exclusive)
     return tree
+
+
+def _put(tree: Tree, path: str, value: Any, override: str, exclusive: tuple[str, ...]) -> None:
+    keys = path.split(".")
+    for rival in exclusive:
+        if path in exclusive and rival != path:
+            _parent(tree, rival.split("."), override).pop(rival.split(".")[-1], None)
+    _parent(tree, keys, override)[keys[-1]] = value
 
 
 def _parent(tree: Tree, keys: list[str], override: str) -> Tree:

@@ -56,7 +56,8 @@ def test_warm_ups_and_first_stages_end_within_the_training(data: Path) -> None:
     for name in remedies.ROWS:
         recipe = remedies.row_recipe(name, data, STEPS, PER_EPOCH, 0)
         for schedule in recipe.objective.schedules.values():
-            assert schedule(STEPS - 1) == schedule(10 * STEPS), name
+            # a sigmoid is never quite at its end
+            assert schedule(STEPS - 1) == pytest.approx(schedule(10 * STEPS), abs=1e-5), name
     fbp = remedies.row_recipe("fbp2019", data, STEPS, PER_EPOCH, 0)
     assert fbp.objective.kl_weight(fbp.update.steps) == 0 < fbp.objective.kl_weight(fbp.update.steps + 1)
 

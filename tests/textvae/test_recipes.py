@@ -72,6 +72,14 @@ def test_epochs_replace_steps_and_steps_epochs() -> None:
     assert (again.epochs, again.num_steps(batches_per_epoch=7)) == (None, 5)
 
 
+def test_several_keys_of_a_part_are_set_at_once_and_the_others_stay() -> None:
+    one_by_one = lstm("model.hidden_size=512", "model.latent_size=16", "model.posterior.kind=batch_norm")
+    at_once = lstm("model+={hidden_size: 512, latent_size: 16, posterior: {kind: batch_norm}}")
+    assert at_once == one_by_one != lstm()
+    assert at_once.model.word_dropout == lstm().model.word_dropout > 0
+    assert lstm("train+={epochs: 2}").train.steps is None  # steps and epochs exclude one another here too
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -87,6 +95,10 @@ def test_epochs_replace_steps_and_steps_epochs() -> None:
         ("train.precision=half", r"train.precision: .*'auto', 'fp32', 'bf16' or 'fp16'"),
         ("nothing", r"--set nothing: write it as key.key=value"),
         ("=3", r"write it as key.key=value"),
+        ("model+=3", r"--set model\+=3: \+= takes keys and values"),
+        ("model+={3: 4}", r"\+= takes keys and values"),
+        ("model+={latent_size: 0}", r"model.latent_size: Input should be greater than 0"),
+        ("+={latent_size: 3}", r"write it as key.key=value"),
         ("train.steps.more=3", r"train.steps is a value, it has no keys below it"),
         ("model.latent_size=[", r"not valid YAML"),
         ("model.latent_size=2026-01-01", r"lstm.yaml: "),
