@@ -12,8 +12,8 @@ CORPUS = ("corpus.kind=files", "corpus.tokenizer={kind: word}", "corpus.max_leng
 DECODER = ("model.embedding_size=256", "model.hidden_size=256", "model.dropout_in=0.2", "model.dropout_out=0.3")
 LATENT = ("model.latent_size=32", "model.bidirectional=true")
 TRAINING = (
-    "train.tokens_per_batch=2048",
-    "train.learning_rate=0.008",  # docs/log.md has what was tried
+    "train.tokens_per_batch=1024",
+    "train.learning_rate=0.006",  # docs/log.md has what was tried
     "train.learning_rate_schedule={kind: linear, start: 1.0, end: 0.05, steps: STEPS}",
 )
 
