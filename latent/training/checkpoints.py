@@ -80,13 +80,28 @@ def save_checkpoint(
         described["feedback"] = {name: float(value) for name, value in state.feedback.items()}
         described["scaler"] = None if scaler is None else scaler.state_dict()
         described |= {"window": window or {}, "recipe": recipe or {}}
-        stated = json.dumps({**described, "checksum": _digest(described)}, indent=1) + "\n"
-        write_synced(temporary / STATE, stated.encode())
+        _write_state(temporary, described)
         try:
             read_checkpoint(temporary)
         except CheckpointError as error:
             raise OSError(f"what was written is not what can be read: {error}") from error
     return path
+
+
+def save_weights_of(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Write a checkpoint's weights under `folder` and its own name, without what a training needs to go on."""
+    path = folder / checkpoint.path.name
+    path.mkdir(parents=True)
+    weights = (checkpoint.path / MODEL).read_bytes()
+    write_synced(path / MODEL, weights)
+    described = {"step": checkpoint.step, "figures": checkpoint.figures, "recipe": checkpoint.recipe}
+    _write_state(path, {**described, "files": {MODEL: digest(weights)}})
+    return path
+
+
+def _write_state(path: Path, described: dict[str, Any]) -> None:
+    stated = json.dumps({**described, "checksum": _digest(described)}, indent=1) + "\n"
+    write_synced(path / STATE, stated.encode())
 
 
 def state_tensors(state: TrainState) -> dict[str, dict[str, torch.Tensor]]:
@@ -134,8 +149,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
         if described.pop("checksum", None) != _digest(described):
             raise CheckpointError(f"{path / STATE}: damaged (it has no checksum, or another than its content's)")
-        known = {ADVERSARY, ADVERSARY_OPTIMIZER, CLUSTERS} & described["files"].keys()
-        for name in (MODEL, OPTIMIZER, *sorted(known)):
+        known = {OPTIMIZER, ADVERSARY, ADVERSARY_OPTIMIZER, CLUSTERS} & described["files"].keys()
+        for name in (MODEL, *sorted(known)):
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
         figures = {str(key): float(value) for key, value in described["figures"].items()}
@@ -202,6 +217,8 @@ def set_tensors(parts: dict[str, dict[str, torch.Tensor]], state: TrainState, fo
 
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Load weights, moments, feedback and step, so that training goes on as if it had never stopped."""
+    if not (checkpoint.path / OPTIMIZER).exists():
+        raise CheckpointError(f"{checkpoint.path}: exported, without the moments that a training needs to go on")
     names = [MODEL, OPTIMIZER, *([ADVERSARY, ADVERSARY_OPTIMIZER] if state.adversary is not None else [])]
     names += [CLUSTERS] if (checkpoint.path / CLUSTERS).exists() else []
     parts = {}

@@ -23,6 +23,7 @@ from latent.training.checkpoints import (
 )
 from latent.training.config import Tree
 from latent.training.files import sweep, write_atomically
+from latent.training.hub import fetch_run
 from latent.training.lock import LOCK
 from latent.training.rows import Row, Rows
 from latent.training.state import TrainState
@@ -185,8 +186,11 @@ def is_run(path: Path) -> bool:
 def find_run(name: str, root: Path | None = None) -> Run:
     """The run with this path, `latest`, or the one whose path, name or recipe/name begins thus.
 
-    A folder of runs stands for the latest of them: the one begun last. Raises RunError when none or several fit.
+    A folder of runs stands for the latest of them: the one begun last. Of the hub it is `hf://user/name`, which is
+    fetched. Raises RunError when none or several fit, HubError where the hub does not give it.
     """
+    if name.startswith("hf:"):
+        return Run.open(fetch_run(name))
     given = Path(name)
     if is_run(given):
         return Run(given)
