@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 Config = TypeVar("Config")
 Tree = dict[str, Any]
@@ -118,7 +118,10 @@ class Schema(Generic[Config]):
     """The shape that a config must have: a dataclass with strict types, unions told apart by `kind`, no other keys."""
 
     def __init__(self, shape: Any) -> None:
-        self._adapter: TypeAdapter[Config] = TypeAdapter(shape, config=STRICT)
+        is_class = isinstance(shape, type)  # which pydantic takes a config with, and not beside
+        self._adapter: TypeAdapter[Config] = (
+            TypeAdapter(with_config(STRICT)(shape)) if is_class else TypeAdapter(shape, config=STRICT)
+        )
 
     def validate(self, tree: Tree, source: str) -> Config:
         """Turn a tree into the dataclass. Raises ConfigError with a line for each problem, beginning with `source`."""

@@ -1,0 +1,222 @@
+"""`textvae sweep`: recipes × settings × seeds, each trained and measured in processes of its own, into one table.
+
+A trial is a run under OUT and a file OUT/trials/NAME.json that says how far it has come; so a sweep that was stopped
+goes on where it was, and a trial that failed is tried again and stops no other.
+"""
+
+import itertools
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from latent.reporting.processes import Job, run_jobs
+from latent.reporting.run_kind import AnyKind
+from latent.reporting.stored_measures import load_measures
+from latent.training import ConfigError, Run, Schema, read_tree
+from latent.training.files import write_atomically
+from latent.training.parquet import parquet_bytes
+
+TABLE = "sweep.parquet"
+Status = Literal["new", "trained", "done", "failed"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """The options of `textvae measure` for every trial."""
+
+    split: Literal["train", "valid", "test"] = "test"
+    samples: PositiveInt = 100
+    limit: Annotated[int, Field(ge=2)] | None = None
+    half_width: PositiveFloat | None = None
+
+    def options(self) -> list[str]:
+        """As they are typed."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig:
+    """What a sweep's YAML file holds: every recipe with every combination of `grid` and every seed is a trial."""
+
+    recipes: Annotated[tuple[str, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    set: tuple[str, ...] = ()  # key=value, of every trial
+    grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = field(default_factory=dict)  # a key, its values
+    measure: MeasureConfig = field(default_factory=MeasureConfig)
+
+    def trials(self, out: Path) -> "list[Trial]":
+        """All of them, seed after seed. Raises ConfigError where two would have the same folder."""
+        points = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+        trials = [
+            Trial(recipe=recipe, seed=seed, point=point, set=self.set, out=out)
+            for seed, recipe, point in itertools.product(self.seeds, self.recipes, points)
+        ]
+        names = [trial.name for trial in trials]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"sweep: two trials would be {name}; leave out what stands there twice")
+        return trials
+
+
+SCHEMA: Schema[SweepConfig] = Schema(SweepConfig)
+
+
+def read_sweep(path: Path) -> SweepConfig:
+    """Read a sweep's YAML file. Raises ConfigError that names the file and the key."""
+    return SCHEMA.validate(read_tree(path), str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One recipe, one seed, one point of the grid."""
+
+    recipe: str
+    seed: int
+    point: dict[str, Any]
+    set: tuple[str, ...]
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """As a path below OUT: `plain/free_bits=0.1_s0`."""
+        values = [f"{key.rpartition('.')[2]}={json.dumps(value)}" for key, value in self.point.items()]
+        told = re.sub(r"[^\w.=,-]+", "", ",".join(values))[:100]
+        return f"{Path(self.recipe).stem}/{told or 'as-is'}_s{self.seed}"
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What is `--set`."""
+        of_point = (f"{key}={json.dumps(value)}" for key, value in self.point.items())
+        return (*self.set, *of_point, f"train.seed={self.seed}")
+
+    @property
+    def path(self) -> Path:
+        """The run."""
+        return self.out / self.name
+
+    @property
+    def log(self) -> Path:
+        """What its processes print."""
+        return self.record.with_suffix(".log")
+
+    @property
+    def record(self) -> Path:
+        """How far it has come."""
+        return self.out / "trials" / f"{self.name.replace('/', '-')}.json"
+
+    def read(self) -> "Progress":
+        """How far it has come. Raises ConfigError where the file is damaged or of a trial with other settings."""
+        try:
+            found: dict[str, Any] = json.loads(self.record.read_text("utf-8"))
+            progress = Progress(found["status"], tuple(found["overrides"]), float(found["seconds"]), found["error"])
+        except FileNotFoundError:
+            return Progress("new", self.overrides)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{self.record}: damaged ({error}); remove it, and the trial is made again") from error
+        if progress.overrides != self.overrides:
+            raise ConfigError(f"{self.path}: was made with other settings than the sweep has now; choose another --out")
+        return progress
+
+    def write(self, progress: "Progress") -> None:
+        """Store how far it has come."""
+        self.record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.record, json.dumps(asdict(progress), indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Of a trial: its settings, its time, and the last line of what went wrong."""
+
+    status: Status
+    overrides: tuple[str, ...]
+    seconds: float = 0.0
+    error: str = ""
+
+
+def run_sweep(
+    config: SweepConfig, out: Path, num_workers: int, kind_of: Callable[[Run], AnyKind], say: Say
+) -> tuple[Path, int]:
+    """Train and measure what has not been yet, `num_workers` trials at a time; the table's path, and how many failed.
+
+    The table is written anew after every trial. A signal stops the trainings, each of which saves first.
+    """
+    trials = config.trials(out)
+    jobs = [_job(trial, config.measure, say) for trial in trials if trial.read().status != "done"]
+    say(f"{len(trials)} trials, {len(trials) - len(jobs)} done before")
+    out.mkdir(parents=True, exist_ok=True)
+    table = out / TABLE
+    for _ in itertools.chain([None], run_jobs(jobs, num_workers)):
+        write_atomically(table, parquet_bytes(_table(trials, config.measure.split, kind_of)))
+    return table, sum(trial.read().status == "failed" for trial in trials)
+
+
+def _job(trial: Trial, measure: MeasureConfig, say: Say) -> Job:
+    """The commands that are left of a trial, in their order."""
+
+    def commands() -> Iterator[list[str]]:
+        textvae = [sys.executable, "-m", "cli"]
+        progress, begun = trial.read(), time.monotonic()
+        trial.write(progress)
+        if progress.status != "trained":
+            settings = [part for one in trial.overrides for part in ("--set", one)]
+            started = (trial.path / "config.yaml").exists()
+            what = ["--resume", str(trial.path)] if started else [trial.recipe, *settings, "--out", str(trial.path)]
+            yield [*textvae, "train", *what]
+            progress = replace(progress, status="trained", seconds=progress.seconds + time.monotonic() - begun)
+            trial.write(progress)
+        yield [*textvae, "measure", str(trial.path), *measure.options()]
+        trial.write(replace(progress, status="done", error=""))
+        say(f"{trial.name}: done")
+
+    def failed(error: str) -> None:
+        kept = trial.read()
+        trial.write(replace(kept, status="failed", error=error))
+        say(f"{trial.name}: failed: {error} (all it said: {trial.log})")
+
+    return Job(commands, trial.log, failed)
+
+
+def _table(trials: Sequence[Trial], split: str, kind_of: Callable[[Run], AnyKind]) -> pa.Table:
+    """A row for each trial: what it is, how far it has come, and each figure with its interval."""
+    rows = [_row(trial, split, kind_of) for trial in trials]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
+def _row(trial: Trial, split: str, kind_of: Callable[[Run], AnyKind]) -> dict[str, Any]:
+    progress = trial.read()
+    row: dict[str, Any] = {"recipe": trial.recipe, "seed": trial.seed}
+    row |= {key: json.dumps(value) for key, value in trial.point.items()}
+    row |= {"run": trial.name, "status": progress.status, "seconds": progress.seconds, "error": progress.error}
+    if progress.status == "done":
+        kind = kind_of(Run.open(trial.path))
+        found = load_measures(kind, Run.open(trial.path), split)
+        if found is not None:
+            row["verdict"] = found.figures.verdict
+            for name in kind.rows:
+                estimate = getattr(found.figures, name)
+                row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return row
+
+
+def runs_of_table(path: Path) -> list[Path]:
+    """The runs of a sweep's table that are done. Raises ConfigError for a file that is none, or has none."""
+    try:
+        found = pq.read_table(path, columns=["run", "status"]).to_pylist()
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise ConfigError(f"{path}: not the table of a sweep ({' '.join(str(error).split())[:100]})") from error
+    done = [path.parent / str(row["run"]) for row in found if row["status"] == "done"]
+    if not done:
+        raise ConfigError(f"{path}: no trial of the sweep is done yet")
+    return done
