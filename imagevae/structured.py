@@ -110,7 +110,7 @@ def measure_conditional(
     Nothing where a model is given no part of an image. One without a latent variable has one likelihood, which is
     exact.
     """
-    if model.form.num_observed == 0:
+    if not model.form.has_context:
         return None, {}
     from_prior = found.weighted
     if model.latent_size > 0:

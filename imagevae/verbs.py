@@ -36,7 +36,7 @@ def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | N
 
     A model that is given a part of each image completes test images, a row for each.
     """
-    if trained.form.num_observed:
+    if trained.form.has_context:
         return _complete(trained, num_samples, seed, out, label)
     images, labels = generation.sample(trained, num_samples, seed, label)
     names = trained.form.class_names

@@ -7,6 +7,7 @@ from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
 from corpora.images.images import ImageBatch, Images, LevelSplits
 from corpora.images.load import ImageCorpus, ImageSplits, load_images
+from corpora.images.masks import Masks
 from corpora.images.quadrants import DigitsQuadrants, MnistQuadrants
 from corpora.images.static import MnistStatic
 
@@ -23,6 +24,7 @@ __all__ = [
     "ImageSplits",
     "Images",
     "LevelSplits",
+    "Masks",
     "Mnist",
     "MnistQuadrants",
     "MnistStatic",
