@@ -191,8 +191,8 @@ class StructuredCvae(LatentModel[ImageBatch]):
     \[ a = \mathrm{baseline}(x) + \mathrm{decoder}(z). \]
 
     x and y, or ŷ, are read as one image, of the channels of both where x is another one. That the prior network sees
-    the baseline's guess is what the paper calls a recurrent connection. A prediction draws z from p(z|x): q has a say in
-    training and in the bound alone.
+    the baseline's guess is what the paper calls a recurrent connection. A prediction draws z from p(z|x): q has a say
+    in training and in the bound alone.
     """
 
     def __init__(
