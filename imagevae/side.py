@@ -15,7 +15,12 @@ from imagevae.recipe import ImageRecipe
 from latent.training import Run, Schema, Side, TrainingData
 
 IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed
-CORPORA_WITH_CONTEXT = ("digits_quadrants", "masks", "mnist_quadrants")  # of images with which something is given
+CORPORA_WITH_CONTEXT = (
+    "cub",
+    "digits_quadrants",
+    "masks",
+    "mnist_quadrants",
+)  # of images with which something is given
 MODELS_OF_CONTEXT = ("structured_baseline", "structured_cvae")  # which read that
 ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
 

@@ -2,6 +2,7 @@
 
 from corpora.images.batches import ImageBatches, image_evaluation_batches
 from corpora.images.binarisation import Binarisation, GreyBinarisation, binarise
+from corpora.images.cub import Cub
 from corpora.images.digits import Digits
 from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
@@ -13,6 +14,7 @@ from corpora.images.static import MnistStatic
 
 __all__ = [
     "Binarisation",
+    "Cub",
     "Digits",
     "DigitsQuadrants",
     "FashionMnist",
