@@ -1,6 +1,7 @@
 """Photographs and the masks of what is in their foreground, brought to one size."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +9,15 @@ from enum import Enum
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from corpora.images.encoded import MAX_BYTES, UNREADABLE, open_image
 from corpora.images.images import Images, LevelSplits
 
 MOST_NAMED = 10  # names in one message
+_THUMBNAIL = 16  # squares of a photograph along either side when it is compared with others
+_ALIKE = 8.0  # levels
 
 Crop = Literal["none", "box", "square"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels of the photograph
@@ -82,7 +85,10 @@ def decode_splits(
         split: Images(levels=masks, context=photographs).select(np.sort(decoded[split]))
         for split, (masks, photographs) in empty.items()
     }
-    notes = (f"{counted(names, 'pair')} {kind.value.format(threshold)}" for kind, names in odd.items() if names)
+    names = {split: [chosen[split][row] for row in sorted(rows_left)] for split, rows_left in decoded.items()}
+    notes = [f"{counted(found, 'pair')} {kind.value.format(threshold)}" for kind, found in odd.items() if found]
+    if repeated := alike(images, names):
+        notes.append(f"{counted(repeated, 'photograph')} nearly equal across splits, kept: take one of each away")
     return LevelSplits(
         source=source,
         train=images["train"],
@@ -108,6 +114,32 @@ def _check_any(source: str, decoded: Mapping[str, Sequence[int]], odd: Odd, thre
             f"{source}: none of {num_pairs:,} masks has a level above corpus.threshold = {threshold}, which is what "
             "foreground is; set it lower, to 0 where foreground is stored as 1"
         )
+
+
+def alike(images: Mapping[str, Images], names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Pairs of photographs of different splits that can hardly be told apart, as `a (train) = b (test)`.
+
+    They are compared by their means over about 16×16 squares, and alike where these differ by less than 8 of 255 levels
+    in the root mean square.
+    """
+    found = []
+    thumbnails = {split: _thumbnails(each) for split, each in images.items()}
+    for one, other in itertools.combinations(images, 2):
+        a, b = thumbnails[one], thumbnails[other]
+        squared = (a**2).mean(1)[:, None] + (b**2).mean(1) - 2 * a @ b.T / a.shape[1]
+        found += [f"{names[one][i]} ({one}) = {names[other][j]} ({other})" for i, j in np.argwhere(squared < _ALIKE**2)]
+    return found
+
+
+def _thumbnails(images: Images) -> Float32[np.ndarray, "N D"]:
+    """Means of the photographs over equal squares, of which what is left over at the edges is no part."""
+    assert images.context is not None
+    num, channels, size, _ = images.context.shape
+    width = max(1, size // _THUMBNAIL)
+    whole = images.context[..., : size // width * width, : size // width * width]
+    parts = whole.reshape(num, channels, size // width, width, size // width, width)
+    means: Float32[np.ndarray, "N D"] = parts.mean((3, 5), dtype=np.float32).reshape(num, -1)
+    return means
 
 
 def digest_pairs(pairs: Iterable[Pair]) -> str:

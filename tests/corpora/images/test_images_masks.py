@@ -42,7 +42,9 @@ def test_a_batch_has_the_mask_and_the_photograph(tmp_path: Path) -> None:
 def test_the_horses(data: Path) -> None:
     splits = load_images(Masks(path=data / "weizmann_horses"))
     assert [len(split) for split in splits.by_name().values()] == [200, 27, 100]
-    assert splits.notes == ()
+    (note,) = splits.notes
+    assert ": 5 photographs (" in note
+    assert "horse004 (train) = horse146 (test)" in note
     assert splits.train.mean.mean() == pytest.approx(0.254, abs=0.001)
 
 
@@ -138,7 +140,8 @@ def pair(mask: Image.Image, photograph: Image.Image | None = None, **keys: Any) 
 def decoded(one: Pair, size: int = 6, threshold: int = 127) -> LevelSplits:
     """The pair as the training split, beside two that are as they should be."""
     plain = Image.fromarray(np.repeat(np.array([[0, 0, 0, 255, 255, 255]], dtype=np.uint8), 6, axis=0))
-    others = {split: replace(pair(plain), name=split) for split in ("valid", "test")}
+    turned = plain.transpose(Image.Transpose.ROTATE_90)
+    others = {split: replace(pair(each), name=split) for split, each in (("valid", plain), ("test", turned))}
     chosen = {"train": [one.name]} | {split: [split] for split in others}
     return decode_splits("here", [*others.values(), one], chosen, size, threshold)
 
@@ -256,3 +259,16 @@ def test_the_fingerprint_names_what_batches_depend_on(tmp_path: Path) -> None:
         found.add(corpus(tmp_path / "two").fingerprint())
     assert len(found) == 8
     assert one.resolved().path.is_absolute()
+
+
+@pytest.mark.parametrize("size", [5, 8, 40])
+def test_photographs_that_are_repeated_across_splits_are_named(tmp_path: Path, size: int) -> None:
+    """Also where they were encoded anew or are a little brighter, but not within a split."""
+    assert not corpus(write_pairs(tmp_path), size=size).read().notes
+    train, valid, test = corpus(tmp_path)._split(tmp_path, [f"p{number:02}" for number in range(12)]).values()
+    for source, target in ((train[0], test[0]), (train[1], train[2]), (valid[0], test[1])):
+        image = Image.open(tmp_path / "images" / f"{source}.png").point(lambda level: min(255, level + 2))
+        image.save(tmp_path / "images" / f"{target}.png")
+    (note,) = corpus(tmp_path, size=size).read().notes
+    named = f"({train[0]} (train) = {test[0]} (test); {valid[0]} (valid) = {test[1]} (test))"
+    assert note == f"{tmp_path}: 2 photographs {named} nearly equal across splits, kept: take one of each away"
