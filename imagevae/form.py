@@ -15,7 +15,11 @@ MOST_PIXELS = 10_000_000  # of one image: more is a mistake, or an attempt to fi
 
 @dataclass(frozen=True, kw_only=True)
 class ImageForm:
-    """Channels, height and width of every image, what its labels stand for, and how much of it is given."""
+    """Channels, height and width of every image, what its labels stand for, and what is given to predict it.
+
+    That is a part of the image itself, `num_observed` of its values, or all of another image of the same height and
+    width, of `context_channels` channels; never both.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -24,12 +28,17 @@ class ImageForm:
     width: int
     class_names: tuple[str, ...]
     num_observed: int = 0  # values of an image that a model is given to predict the others
+    context_channels: int = 0  # of the other image that a model is given to predict this one; 0 where there is none
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or self.num_pixels > MOST_PIXELS:
             raise ValueError(f"images of {self.channels}×{self.height}×{self.width} values cannot be")
         if not 0 <= self.num_observed < self.num_pixels:
             raise ValueError(f"images with {self.num_observed} of {self.num_pixels} values given cannot be")
+        if self.context_channels < 0 or self.context_channels * self.height * self.width > MOST_PIXELS:
+            raise ValueError(f"images given with {self.context_channels} channels cannot be")
+        if self.num_observed and self.context_channels:
+            raise ValueError("images given in part, with another image beside them, cannot be")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -40,6 +49,11 @@ class ImageForm:
     def num_pixels(self) -> int:
         """C·H·W, the values of an image."""
         return self.channels * self.height * self.width
+
+    @property
+    def has_context(self) -> bool:
+        """Whether anything is given to predict an image."""
+        return self.num_observed + self.context_channels > 0
 
     @property
     def num_scored(self) -> int:

@@ -108,7 +108,7 @@ def measure(
 
 
 def _check_samples(trained: TrainedImages, with_samples: bool) -> None:
-    if with_samples and trained.form.num_observed:
+    if with_samples and trained.form.has_context:
         raise ValueError("--full: the samples of this run complete images that are given in part; leave --full out")
 
 

@@ -55,7 +55,7 @@ def describe_run(trained: TrainedImages, name: str, measures: ImageMeasures) -> 
     images = trained.splits.by_name()[measures.split]
     order = np.random.default_rng(0).permutation(len(images))
     classes = trained.form.class_names[:MOST_COLUMNS] if trained.model.num_classes else ()
-    has_z, given = trained.model.latent_size > 0, trained.form.num_observed
+    has_z, given = trained.model.latent_size > 0, trained.form.has_context
     return RunReport(
         name=name,
         metrics=tuple(trained.run.metrics()),

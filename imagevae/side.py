@@ -15,8 +15,13 @@ from imagevae.recipe import ImageRecipe
 from latent.training import Run, Schema, Side, TrainingData
 
 IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed
-CORPORA_OF_PARTS = ("digits_quadrants", "mnist_quadrants")  # of images of which a part is given
-MODELS_OF_PARTS = ("structured_baseline", "structured_cvae")  # which read that part
+CORPORA_WITH_CONTEXT = (
+    "cub",
+    "digits_quadrants",
+    "masks",
+    "mnist_quadrants",
+)  # of images with which something is given
+MODELS_OF_CONTEXT = ("structured_baseline", "structured_cvae")  # which read that
 ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
 
 
@@ -37,6 +42,7 @@ class ImageMaterial:
             width=width,
             class_names=self.splits.class_names,
             num_observed=self.splits.num_observed,
+            context_channels=self.splits.context_channels,
         )
 
     @property
@@ -107,13 +113,13 @@ def check_likelihood(recipe: ImageRecipe) -> None:
 
 
 def check_structured(recipe: ImageRecipe) -> None:
-    """Raise ValueError unless a corpus with a given part has a model that reads it, trained by what trains all of it.
+    """Raise ValueError unless a corpus with a context has a model that reads it, trained by what trains all of it.
 
     A frozen baseline is trained by a first stage alone, a recognition network by the bound alone.
     """
     corpus, model, objective = recipe.corpus.kind, recipe.model, recipe.objective
-    if (corpus in CORPORA_OF_PARTS) != (model.kind in MODELS_OF_PARTS):
-        fitting = "model.kind=structured_cvae" if corpus in CORPORA_OF_PARTS else "corpus.kind=mnist_quadrants"
+    if (corpus in CORPORA_WITH_CONTEXT) != (model.kind in MODELS_OF_CONTEXT):
+        fitting = "model.kind=structured_cvae" if corpus in CORPORA_WITH_CONTEXT else "corpus.kind=mnist_quadrants"
         raise ValueError(f"model.kind: {model.kind} does not fit corpus.kind {corpus}; set {fitting}")
     if model.kind != "structured_cvae":
         return

@@ -2,16 +2,19 @@
 
 from corpora.images.batches import ImageBatches, image_evaluation_batches
 from corpora.images.binarisation import Binarisation, GreyBinarisation, binarise
+from corpora.images.cub import Cub
 from corpora.images.digits import Digits
 from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
 from corpora.images.images import ImageBatch, Images, LevelSplits
 from corpora.images.load import ImageCorpus, ImageSplits, load_images
+from corpora.images.masks import Masks
 from corpora.images.quadrants import DigitsQuadrants, MnistQuadrants
 from corpora.images.static import MnistStatic
 
 __all__ = [
     "Binarisation",
+    "Cub",
     "Digits",
     "DigitsQuadrants",
     "FashionMnist",
@@ -23,6 +26,7 @@ __all__ = [
     "ImageSplits",
     "Images",
     "LevelSplits",
+    "Masks",
     "Mnist",
     "MnistQuadrants",
     "MnistStatic",

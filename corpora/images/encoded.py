@@ -1,7 +1,8 @@
-"""Images encoded as PNG, JPEG and the like, all of one size and mode, from files that may be damaged or hostile."""
+"""Images encoded as PNG, JPEG and the like, from files that may be damaged or hostile."""
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterable
 
@@ -13,7 +14,7 @@ MAX_BYTES = 2**33  # of one split's levels, which are held in memory
 
 _NUM_CHANNELS = {"1": 1, "L": 1, "RGB": 3}  # by Pillow's mode; the others need a decision that is not ours
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # some others make Pillow start programs
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what decoding may raise
 
 
 def decode_images(encoded: Iterable[tuple[str, bytes]], num_images: int) -> UInt8[np.ndarray, "N C H W"]:
@@ -26,7 +27,7 @@ def decode_images(encoded: Iterable[tuple[str, bytes]], num_images: int) -> UInt
     wanted: tuple[str, tuple[int, int]] = ("", (0, 0))
     levels = np.empty((0, 0, 0, 0), dtype=np.uint8)
     for row, (where, data) in enumerate(encoded):
-        with _open(where, data) as image:
+        with open_image(where, data) as image:
             if row == 0:
                 first, wanted = where, (image.mode, image.size)
                 levels = _room(where, num_images, image)
@@ -39,11 +40,15 @@ def decode_images(encoded: Iterable[tuple[str, bytes]], num_images: int) -> UInt
     return levels
 
 
-def _open(where: str, data: bytes) -> Image.Image:
-    """Reads the header alone."""
+def open_image(where: str, data: bytes) -> Image.Image:
+    """Reads the header alone. Raises ValueError, naming the place, for no image and for one of very many pixels."""
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except _UNREADABLE as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{where}: too large ({error}); make the image smaller or leave it out") from error
+    except UNREADABLE as error:
         raise ValueError(f"{where}: no image that can be read; mend it or leave it out") from error
 
 
@@ -62,7 +67,7 @@ def _room(where: str, num_images: int, image: Image.Image) -> UInt8[np.ndarray, 
 def _pixels(where: str, image: Image.Image) -> UInt8[np.ndarray, "C H W"]:
     try:
         pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"{where}: damaged image ({error}); mend it or leave it out") from error
     return pixels.reshape(image.height, image.width, -1).transpose(2, 0, 1)
 

@@ -22,7 +22,7 @@ class ImageBatch:
     indices: Int64[Tensor, " B"]  # the images' positions in their split
     labels: Int64[Tensor, " B"] | None = None
     weight: float = 1.0  # B over the epoch's mean B: times a mean over the batch, every image counts the same
-    context: Float[Tensor, "B C H W"] | None = None  # what is given of an image, where something is; 0 elsewhere
+    context: Float[Tensor, "B K H W"] | None = None  # what is given: a part of an image, 0 elsewhere, or another image
     scored: Bool[Tensor, "C H W"] | None = None  # the pixels that are to be predicted from it; None stands for all
 
     def __len__(self) -> int:
@@ -62,7 +62,9 @@ class Images:
     levels: UInt8[np.ndarray, "N C H W"]
     labels: Int64[np.ndarray, " N"] | None = None
     observed: Bool[np.ndarray, "C H W"] | None = None  # the pixels that are given, where the others are predicted
-    context: UInt8[np.ndarray, "N C H W"] | None = None  # what is given of them, where it is not `levels` itself
+    context: UInt8[np.ndarray, "N K H W"] | None = (
+        None  # what is given where it is not `levels`; without `observed` all
+    )
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -92,14 +94,14 @@ class Images:
         """The images at the indices, in their order, as level / 255."""
         indices = np.array(indices, dtype=np.int64)  # a copy: the batch's tensor must not share the caller's array
         pixels = torch.from_numpy(self.levels[indices]).float().div_(255)
-        given = pixels if self.context is None else torch.from_numpy(self.context[indices]).float().div_(255)
+        given = None if self.context is None else torch.from_numpy(self.context[indices]).float().div_(255)
         observed = None if self.observed is None else torch.from_numpy(self.observed)
         return ImageBatch(
             pixels=pixels,
             indices=torch.from_numpy(indices),
             labels=None if self.labels is None else torch.from_numpy(self.labels[indices]),
             weight=weight,
-            context=None if observed is None else given * observed,
+            context=given if observed is None else (pixels if given is None else given) * observed,
             scored=None if observed is None else ~observed,
         )
 
@@ -117,7 +119,7 @@ class LevelSplits:
     is_official: bool | None = None  # whether every file has its published checksum; None where none is published
 
     def digest(self) -> str:
-        """SHA-256 of the levels, the labels and how they are split."""
+        """SHA-256 of the levels, the labels and how they are split; what is given of them does not enter."""
         found = hashlib.sha256(json.dumps(self.class_names).encode())
         for split in (self.train, self.valid, self.test):
             found.update(json.dumps([split.levels.shape, split.labels is not None]).encode())

@@ -8,16 +8,18 @@ import numpy as np
 from pydantic import Field
 
 from corpora.images.binarisation import Binarisation, binarise
+from corpora.images.cub import Cub
 from corpora.images.digits import Digits
 from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
 from corpora.images.images import Images, LevelSplits, times
+from corpora.images.masks import Masks
 from corpora.images.quadrants import DigitsQuadrants, MnistQuadrants
 from corpora.images.static import MnistStatic
 from corpora.texts import SPLITS
 
 ImageCorpus = Annotated[
-    Digits | DigitsQuadrants | FashionMnist | ImageHub | Mnist | MnistQuadrants | MnistStatic,
+    Cub | Digits | DigitsQuadrants | FashionMnist | ImageHub | Masks | Mnist | MnistQuadrants | MnistStatic,
     Field(discriminator="kind"),
 ]
 
@@ -44,6 +46,12 @@ class ImageSplits:
     def num_observed(self) -> int:
         """How many of an image's values are given, the others being predicted; 0 where none are."""
         return 0 if self.train.observed is None else int(self.train.observed.sum())
+
+    @property
+    def context_channels(self) -> int:
+        """Of the other image that is given whole with each one; 0 where there is none."""
+        whole = self.train.context if self.train.observed is None else None
+        return 0 if whole is None else whole.shape[1]
 
     def by_name(self) -> dict[str, Images]:
         """The splits to evaluate on under their names: train (binarised once, as the others), valid, test."""

@@ -1,4 +1,4 @@
-r"""Structured prediction: of an image a part x is given and the rest, y, is predicted, its pixels together.
+r"""Structured prediction: x, a part of an image or another image, is given, and y, the rest or the image, predicted.
 
 \[ \log p(y|x) \ge \mathbb{E}_{q(z|x,y)}[\log p(y|x,z)] - \mathrm{KL}(q(z|x,y) \| p(z|x)) \]
 
@@ -6,7 +6,7 @@ Reference: Sohn et al. 2015, "Learning Structured Output Representation using De
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ class StructuredBaselineConfig:
     likelihood: Literal["bernoulli"] = "bernoulli"
 
     def build(self, form: ImageForm) -> "StructuredBaseline":
-        """The model for images of which a part is given. Raises ValueError where none is."""
+        """The model for images with which something is given. Raises ValueError where nothing is."""
         check_context(self.kind, form)
         return StructuredBaseline(form, self.network)
 
@@ -61,7 +61,7 @@ class StructuredCvaeConfig:
     freeze_baseline: bool = False
 
     def build(self, form: ImageForm) -> "StructuredCvae":
-        """The model for images of which a part is given. Raises ValueError where none is."""
+        """The model for images with which something is given. Raises ValueError where nothing is."""
         check_context(self.kind, form)
         return StructuredCvae(
             form,
@@ -73,20 +73,25 @@ class StructuredCvaeConfig:
 
 
 def check_context(kind: str, form: ImageForm) -> None:
-    """Raise ValueError where nothing of an image is given to a model of this kind."""
-    if form.num_observed == 0:
+    """Raise ValueError where a model of this kind is given nothing to predict an image from."""
+    if not form.has_context:
         raise ValueError(
-            f"model.kind: a {kind} is given a part of each image, and the corpus gives none; set "
-            "corpus.kind=mnist_quadrants or digits_quadrants"
+            f"model.kind: a {kind} is given a part of each image or another image whole, and the corpus gives neither; "
+            "set corpus.kind=mnist_quadrants or digits_quadrants (parts), or masks (photographs)"
         )
 
 
+def with_channels(form: ImageForm, num_channels: int) -> ImageForm:
+    """The form of images of the same size that are all there is."""
+    return replace(form, channels=num_channels, num_observed=0, context_channels=0)
+
+
 class BaselineNetwork(nn.Module):
-    """From x to a logit for every pixel; what it says of the pixels of x itself is of no use."""
+    """From x to a logit for every pixel; where x is a part of the image, those of its own pixels are of no use."""
 
     def __init__(self, form: ImageForm, network: Network) -> None:
         super().__init__()
-        self.encoder = network.encoder(form, 0)
+        self.encoder = network.encoder(with_channels(form, form.context_channels or form.channels), 0)
         self.output = initialised(nn.Linear(self.encoder.num_features, form.num_pixels))
 
     def start_at(self, mean: Float[np.ndarray, "C H W"]) -> None:
@@ -101,11 +106,11 @@ class BaselineNetwork(nn.Module):
 
 
 class NormalNetwork(nn.Module):
-    """From an image, complete by the truth or by a guess, to a diagonal normal."""
+    """From x and y, or a guess of y, to a diagonal normal."""
 
     def __init__(self, form: ImageForm, network: Network, latent_size: int) -> None:
         super().__init__()
-        self.encoder = network.encoder(form, 0)
+        self.encoder = network.encoder(with_channels(form, form.context_channels + form.channels), 0)
         self.head = NormalHead(self.encoder.num_features, latent_size)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Distribution:
@@ -121,7 +126,7 @@ def read(encoder: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, 
 
 
 def given(batch: ImageBatch) -> Float[Tensor, "B C H W"]:
-    """x, with 0 where y is."""
+    """x; where it is a part of the image, with 0 where y is."""
     assert batch.context is not None
     return batch.context
 
@@ -132,11 +137,17 @@ def completed(batch: ImageBatch, y: Float[Tensor, "B C H W"]) -> Float[Tensor, "
     return torch.where(batch.scored, y, given(batch).to(y.dtype))
 
 
+def joined(batch: ImageBatch, y: Float[Tensor, "B C H W"]) -> Float[Tensor, "B _ H W"]:
+    """x and y as one image: y where x is not given, or, where x is another image, as further channels of it."""
+    return torch.cat([given(batch).to(y.dtype), y], 1) if batch.scored is None else completed(batch, y)
+
+
 def scored_log_likelihood(logits: Float[Tensor, "S B D"], batch: ImageBatch) -> Float[Tensor, "S B"]:
     r"""\(\log p(y|a) = \sum_d y_d a_d - \ln(1 + e^{a_d})\) in nats, over the pixels of y alone."""
-    assert batch.scored is not None
     logits = at_least_float32(logits)
     of_pixels = logits * batch.pixels.flatten(1) - F.softplus(logits)
+    if batch.scored is None:
+        return of_pixels.sum(-1)
     return torch.where(batch.scored.flatten(), of_pixels, 0.0).sum(-1)
 
 
@@ -179,8 +190,9 @@ class StructuredCvae(LatentModel[ImageBatch]):
 
     \[ a = \mathrm{baseline}(x) + \mathrm{decoder}(z). \]
 
-    x and y, or ŷ, are read as one image. That the prior network sees the baseline's guess is what the paper calls a
-    recurrent connection. A prediction draws z from p(z|x): q has a say in training and in the bound alone.
+    x and y, or ŷ, are read as one image, of the channels of both where x is another one. That the prior network sees
+    the baseline's guess is what the paper calls a recurrent connection. A prediction draws z from p(z|x): q has a say
+    in training and in the bound alone.
     """
 
     def __init__(
@@ -205,13 +217,13 @@ class StructuredCvae(LatentModel[ImageBatch]):
         """q(z|x, y), or p(z|x) for a model without a recognition network: batch shape B, event shape Z."""
         if self.recognition is None:
             return self.prior(batch)
-        q: Distribution = self.recognition(completed(batch, batch.pixels))
+        q: Distribution = self.recognition(joined(batch, batch.pixels))
         return q
 
     def prior(self, batch: ImageBatch) -> Distribution:
         """p(z|x): batch shape B, event shape Z."""
         guess = self.form.images(torch.sigmoid(at_least_float32(self.baseline_logits(batch))))
-        p: Distribution = self.prior_network(completed(batch, guess))
+        p: Distribution = self.prior_network(joined(batch, guess))
         return p
 
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B"]:

@@ -19,7 +19,7 @@ from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.measuring import measure
 from imagevae.models import StructuredBaseline, StructuredBaselineConfig, StructuredCvae, StructuredCvaeConfig
-from imagevae.networks import MlpConfig
+from imagevae.networks import ConvConfig, MlpConfig
 from imagevae.run_kind import KIND
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import IMAGE
@@ -127,7 +127,7 @@ def test_predictions_and_their_likelihood_never_use_the_recognition_network() ->
     model, batch = poisoned(cvae(latent_size=3)), every_output()
     assert model.posterior(batch).mean.isnan().all()
     found = predict(model, batch, 4)
-    for part in vars(found).values():
+    for part in (found.at_prior_mean, found.averaged, found.accuracy_of_best):
         assert torch.isfinite(part).all()
     assert torch.isfinite(draws(model, batch, 3)).all()
     assert torch.isfinite(importance_weighted(FromPrior(model), [batch], CPU, 5).nll).all()
@@ -213,7 +213,9 @@ def test_a_run_keeps_the_baseline_of_its_first_stage(run: Run) -> None:
 
 @pytest.mark.parametrize("config", [StructuredCvaeConfig(), StructuredBaselineConfig()])
 def test_a_part_of_the_image_is_needed(config: StructuredCvaeConfig | StructuredBaselineConfig) -> None:
-    with pytest.raises(ValueError, match=r"is given a part of each image.*corpus\.kind=mnist_quadrants"):
+    with pytest.raises(
+        ValueError, match=r"is given a part of each image or another.*gives neither.*corpus\.kind=mnist_quadrants"
+    ):
         config.build(replace(FORM, num_observed=0))
 
 
@@ -339,3 +341,45 @@ def test_a_mean_image_is_where_the_baseline_begins() -> None:
     mean = np.linspace(0.1, 0.9, 6).reshape(1, 2, 3)
     model.start_at(mean)
     torch.testing.assert_close(model.baseline.output.bias.sigmoid(), torch.from_numpy(mean).float().flatten())
+
+
+OF_PHOTOGRAPHS = ImageForm(channels=1, height=2, width=2, class_names=(), context_channels=3)
+
+
+def every_mask() -> ImageBatch:
+    """The 2⁴ masks of one photograph."""
+    pixels = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4)), dtype=torch.float64).reshape(16, 1, 2, 2)
+    photograph = torch.linspace(0, 1, 12, dtype=torch.float64).reshape(1, 3, 2, 2)
+    return ImageBatch(pixels=pixels, indices=torch.arange(16), context=photograph.expand(16, -1, -1, -1))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_another_image_as_the_context(kind: str) -> None:
+    """Every mask together has probability one given a photograph; x and y are both read, and q alone reads y."""
+    batch = every_mask()
+    smooth = {
+        "mlp": MlpConfig(hidden_sizes=(12, 9)),
+        "conv": ConvConfig(channels=(4,), hidden_size=6, activation="tanh"),
+    }
+    network = smooth[kind]
+    torch.manual_seed(0)
+    plain = StructuredBaselineConfig(network=network).build(OF_PHOTOGRAPHS).double()
+    deep = StructuredCvaeConfig(latent_size=2, network=network).build(OF_PHOTOGRAPHS).double()
+    one = torch.zeros(3, dtype=torch.float64)
+    for model in (plain, deep):
+        z = torch.randn(3, 1, model.latent_size, dtype=torch.float64).expand(-1, 16, -1)
+        torch.testing.assert_close(model.log_likelihood(z, batch).logsumexp(1), one)
+    other = replace(batch, context=1 - batch.context)
+    z = torch.randn(1, 16, 2, dtype=torch.float64)
+    assert (deep.outputs(z, batch) != deep.outputs(z, other)).all()
+    assert (deep.prior(batch).mean != deep.prior(other).mean).all()
+    assert len(deep.prior(batch).mean.unique(dim=0)) == 1
+    assert len(deep.posterior(batch).mean.unique(dim=0)) == 16
+
+
+@pytest.mark.parametrize("channels", [-1, 3_000_000])
+def test_a_form_with_an_impossible_context_is_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match="channels cannot be"):
+        replace(OF_PHOTOGRAPHS, context_channels=channels)
+    with pytest.raises(ValueError, match="in part, with another image beside them, cannot be"):
+        replace(OF_PHOTOGRAPHS, num_observed=1)
