@@ -9,23 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latent.machine.memory import keep_freed_memory
-from textvae.options import (
-    CHECKPOINT,
-    JSON,
-    LABEL,
-    OUT,
-    RECIPE,
-    RUN,
-    SET,
-    comparison_options,
-    generation_options,
-    measuring_options,
-    options_of,
-    predicting_options,
-    recipe_names,
-    run_names,
-    training_options,
-)
+from textvae import options
+from textvae.exits import run_command_line
 
 if TYPE_CHECKING:
     from latent.training import Run, Side
@@ -65,11 +50,11 @@ def verbs(side: "Side[Any]", module: str = "verbs") -> Any:
 def call(context: click.Context) -> "Shown":
     """Open the RUN of a command, with a word on standard error about each damaged checkpoint, and do what it says."""
     given, side = found_run(context.params["run"])
-    options = {k: v for k, v in options_of(side.name, context).items() if k not in ("run", "as_json")}
-    trained = verbs(side).open_run(given, options.pop("checkpoint"))
+    settings = {k: v for k, v in options.options_of(side.name, context).items() if k not in ("run", "as_json")}
+    trained = verbs(side).open_run(given, settings.pop("checkpoint"))
     for line in trained.warnings:
         click.echo(f"warning: {line}", err=True)
-    shown: Shown = getattr(verbs(side), str(context.command.name))(trained, **options)
+    shown: Shown = getattr(verbs(side), str(context.command.name))(trained, **settings)
     return shown
 
 
@@ -91,7 +76,7 @@ def cli(debug: bool) -> None:
 
 @cli.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True)
-@SET
+@options.SET
 def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
     """Train a plain and a cured sentence VAE, compare them and write a report, in minutes."""
     from textvae.quickstart import run_quickstart
@@ -100,7 +85,7 @@ def quickstart(out: Path, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@JSON
+@options.JSON
 def recipes(as_json: bool) -> None:
     """List what can be trained."""
     from latent.training import list_recipes
@@ -112,8 +97,8 @@ def recipes(as_json: bool) -> None:
 
 
 @cli.command()
-@RECIPE
-@SET
+@options.RECIPE
+@options.SET
 def show(recipe: str, overrides: tuple[str, ...]) -> None:
     """Print a recipe fully resolved, every default written out."""
     _, side, loaded = found_recipe(recipe, overrides)
@@ -121,15 +106,15 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("recipe", required=False, shell_complete=recipe_names)
-@SET
-@training_options
+@click.argument("recipe", required=False, shell_complete=options.recipe_names)
+@options.SET
+@options.training_options
 def train(
     recipe: str | None, overrides: tuple[str, ...], out: Path | None, resume: str | None, dry_run: bool, profile: bool
 ) -> None:
     """Train a RECIPE, or go on with a run that was stopped."""
     if (recipe is None) == (resume is None):
-        raise click.UsageError("give a RECIPE, or --resume RUN")
+        raise click.UsageError("give a options.RECIPE, or --resume options.RUN")
     if resume is not None and (out or dry_run or profile):
         raise click.UsageError("--resume goes on with the run as it is: of the other options it takes --set alone")
     from latent.training import resume_run, start_run
@@ -149,8 +134,8 @@ def train(
 
 
 @cli.command()
-@RUN
-@measuring_options
+@options.RUN
+@options.measuring_options
 @click.pass_context
 def measure(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Measure a RUN: bound, KL, mutual information, active units, use of z, with intervals."""
@@ -158,16 +143,26 @@ def measure(context: click.Context, /, as_json: bool, **_: Any) -> None:
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, shell_complete=run_names)
-@comparison_options
+@options.RUN
+@options.gap_options
+@click.pass_context
+def gaps(context: click.Context, /, as_json: bool, **_: Any) -> None:
+    """Split what the bound of a RUN lacks of log p(x) into the encoder's part and the posterior family's."""
+    show_result(as_json, call(context))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, shell_complete=options.run_names)
+@options.comparison_options
 def compare(runs: tuple[str, ...], html: Path | None, csv: bool, as_json: bool, **asked: Any) -> None:
-    """Put RUNS side by side: paired differences from the first, seeds pooled, what may not be compared."""
+    """Put RUNS, or those of a sweep's table, side by side, with paired differences and seeds pooled."""
     from latent.reporting.comparison_report import run_comparison
     from latent.reporting.comparison_tables import as_dict, comparison_lines, csv_text
     from latent.reporting.run_kind import one_side
+    from latent.reporting.sweep import runs_named
     from latent.training.console import Shown
 
-    given = [found_run(run) for run in runs]
+    given = [found_run(run) for each in runs for run in runs_named(each)]
     found = run_comparison(
         verbs(one_side(given), "run_kind").KIND,
         [run for run, _ in given],
@@ -181,11 +176,11 @@ def compare(runs: tuple[str, ...], html: Path | None, csv: bool, as_json: bool, 
 
 
 @cli.command()
-@RUN
+@options.RUN
 @click.option("-n", "num_samples", type=click.IntRange(1, 1_000_000), default=10, show_default=True)
-@OUT
-@LABEL
-@generation_options("sampling")
+@options.OUT
+@options.LABEL
+@options.generation_options("sampling")
 @click.pass_context
 def sample(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Draw from the prior: print sentences, or write images."""
@@ -193,8 +188,8 @@ def sample(context: click.Context, /, as_json: bool, **_: Any) -> None:
 
 
 @cli.command()
-@RUN
-@predicting_options
+@options.RUN
+@options.predicting_options
 @click.pass_context
 def predict(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Write a mask for each photograph in a folder: a PNG of its own size."""
@@ -202,12 +197,12 @@ def predict(context: click.Context, /, as_json: bool, **_: Any) -> None:
 
 
 @cli.command()
-@RUN
+@options.RUN
 @click.argument("examples", nargs=-1)
 @click.option("--file", type=click.Path(path_type=Path), help="Take the lines of a file instead.")
 @click.option("--from-sample", is_flag=True, help="Decode a draw of the posterior instead of its mean.")
-@OUT
-@generation_options("greedy")
+@options.OUT
+@options.generation_options("greedy")
 @click.pass_context
 def reconstruct(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Encode each of EXAMPLES and decode it again: sentences, or the numbers of test images."""
@@ -215,13 +210,13 @@ def reconstruct(context: click.Context, /, as_json: bool, **_: Any) -> None:
 
 
 @cli.command()
-@RUN
+@options.RUN
 @click.argument("first")
 @click.argument("last")
 @click.option("--steps", type=click.IntRange(2, 10_000), default=7, show_default=True, help="Points, ends included.")
 @click.option("--path", type=click.Choice(["linear", "slerp"]), default="linear", show_default=True)
-@OUT
-@generation_options("greedy")
+@options.OUT
+@options.generation_options("greedy")
 @click.pass_context
 def interpolate(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Walk from FIRST to LAST through z: two sentences, or the numbers of two test images."""
@@ -229,10 +224,10 @@ def interpolate(context: click.Context, /, as_json: bool, **_: Any) -> None:
 
 
 @cli.command()
-@RUN
+@options.RUN
 @click.option("--file", required=True, type=click.Path(path_type=Path), help="UTF-8, one sentence a line.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The Parquet file to write.")
-@CHECKPOINT
+@options.CHECKPOINT
 def encode(run: str, file: Path, out: Path, checkpoint: str) -> None:
     """Write the posterior of each line of a file to Parquet: line, text, mean, standard deviation."""
     given, side = found_run(run)
@@ -241,15 +236,41 @@ def encode(run: str, file: Path, out: Path, checkpoint: str) -> None:
     show_result(False, verbs(side).encode(given, checkpoint, file, out))
 
 
+@cli.command()
+@options.RUN
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@options.CHECKPOINT
+def export(run: str, out: Path, checkpoint: str) -> None:
+    """Write a RUN as a folder to give away: weights, recipe, tokenizer, measures and a model card."""
+    from latent.reporting.export import export_run
+
+    given, side = found_run(run)
+    click.echo(export_run(verbs(side, "run_kind").KIND, given, out, checkpoint))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of its runs and its table.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
+def sweep(file: Path, out: Path, workers: int) -> None:
+    """Train and measure what a YAML FILE lists: recipes, settings, seeds. Called again, it goes on."""
+    from latent.reporting.sweep import read_sweep, run_sweep
+
+    kind_of = lambda run: verbs(found_run(str(run.path))[1], "run_kind").KIND  # noqa: E731
+    table, num_failed = run_sweep(read_sweep(file), out, workers, kind_of, lambda line: click.echo(line, err=True))
+    click.echo(table)
+    sys.exit(1 if num_failed else 0)
+
+
 @cli.group()
 def corpus() -> None:
     """Look at a recipe's corpus, or prepare it."""
 
 
 @corpus.command()
-@RECIPE
-@SET
-@JSON
+@options.RECIPE
+@options.SET
+@options.JSON
 def stats(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """What a RECIPE's corpus holds: sizes, lengths, vocabulary, duplicates; or sizes, classes, pixels."""
     _, side, loaded = found_recipe(recipe, overrides)
@@ -257,8 +278,8 @@ def stats(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 
 
 @corpus.command()
-@RECIPE
-@SET
+@options.RECIPE
+@options.SET
 def prepare(recipe: str, overrides: tuple[str, ...]) -> None:
     """Tokenise a RECIPE's corpus into the cache, so that training starts at once."""
     _, side, loaded = found_recipe(recipe, overrides)
@@ -266,25 +287,8 @@ def prepare(recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    """Run the command line: exit status 0 done, 1 failed, 2 wrong call, 130 or 143 stopped by a signal."""
-    debug = "--debug" in sys.argv[1:2]
-    try:
-        cli(prog_name="textvae", standalone_mode=False)
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" (see `{context.command_path} --help`)" if context else ""
-        click.echo(f"error: {error.format_message()}{hint}", err=True)
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt) as error:
-        click.echo(str(error.__cause__ or error) or "interrupted", err=True)
-        sys.exit(getattr(error.__cause__, "exit_code", 130))
-    except BrokenPipeError:
-        sys.exit(1)
-    except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
-        if debug:
-            raise
-        click.echo("error: " + "\n".join((str(error).strip().splitlines() or [type(error).__name__])[:2]), err=True)
-        sys.exit(getattr(error, "exit_code", 1))
+    """Run the command line; the exit status is told in textvae/exits.py."""
+    run_command_line(cli)
 
 
 if __name__ == "__main__":

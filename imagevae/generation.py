@@ -1,6 +1,7 @@
 """Using a trained image model: sample, reconstruct, interpolate. Whole batches at once, everything seeded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int64
@@ -32,6 +33,12 @@ def draw(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> 
     with evaluating(trained.model, seed):
         z = trained.model.prior(batch).sample()
     return decode(trained, z, batch)
+
+
+def simulated(trained: TrainedImages, z: Float[Tensor, "B Z"], batch: ImageBatch) -> ImageBatch:
+    """x ~ p(x|z) in the place of the batch's images; its classes, and what is given of them, stay."""
+    outputs = trained.model.outputs(z.unsqueeze(0), batch)[0]
+    return replace(batch, pixels=trained.form.images(trained.model.likelihood.sample(outputs)))
 
 
 def reconstruct(trained: TrainedImages, batch: ImageBatch, seed: int = 0) -> Float[Tensor, "N C H W"]:

@@ -1,25 +1,31 @@
 """What the verbs do with a run of images: pictures are written as PNG, figures are returned for JSON and in lines."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
-from corpora.images import load_images
+from corpora.images import image_evaluation_batches, load_images
 from imagevae import generation
 from imagevae.completions import completions_png
+from imagevae.generation import simulated
+from imagevae.measuring import choose_images, digest
 from imagevae.measuring import measure as measure_run
 from imagevae.pictures import grid_png, save_png
 from imagevae.prediction import predict_folder
 from imagevae.recipe import ImageRecipe
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.tables import corpus_lines, measured_lines
+from latent.measures.gaps import GapSettings
+from latent.reporting.gap_report import measure_gaps, progress
 from latent.reporting.stored_measures import save_measures
 from latent.training.console import Shown
 
 NUM_RECONSTRUCTED = 10  # test images where none is named
+GAP_IMAGES_AT_ONCE = 100
 NUM_COMPLETED = 8  # test images with which something is given
 
 open_run = open_trained_images
@@ -30,6 +36,30 @@ def measure(trained: TrainedImages, *, samples: int, full: bool, **settings: Any
     found = measure_run(trained, num_samples=samples, with_samples=full, **settings)
     save_measures(trained.run, found)
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures, trained.form.class_names))
+
+
+def gaps(
+    trained: TrainedImages,
+    *,
+    split: str,
+    limit: int,
+    samples: int,
+    steps: int,
+    chains: int,
+    temperatures: int,
+    seed: int,
+) -> Shown:
+    """How much of the bound's distance from log p(x) is the posterior family's, and how much the encoder's."""
+    if trained.model.latent_size == 0:
+        raise ValueError(f"{trained.run.name}: gaps are of the bound on log p(x) by a z, and this model has none")
+    images = choose_images(trained, split, limit, seed)
+    settings = GapSettings(
+        num_samples=samples, max_steps=steps, num_chains=chains, num_temperatures=temperatures, seed=seed
+    )
+    batches = list(image_evaluation_batches(images, GAP_IMAGES_AT_ONCE))
+    about = {"split": split, "examples": digest(images), "checkpoint": trained.checkpoint.path.name}
+    simulate = partial(simulated, trained)
+    return measure_gaps(trained.run, trained.model, batches, trained.device, settings, about, simulate, progress)
 
 
 def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:

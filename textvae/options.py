@@ -79,6 +79,17 @@ COMPARISON = (
     click.option("--csv", is_flag=True, help="Print CSV instead of tables; --json goes before it."),
     JSON,
 )
+GAPS = (
+    SPLIT,
+    click.option("--limit", type=click.IntRange(min=2), default=100, show_default=True, help="So many examples of it."),
+    click.option("--samples", type=SAMPLES, default=5000, show_default=True, help="Draws of each bound."),
+    click.option("--steps", type=click.IntRange(min=1), default=3000, show_default=True, help="At most, towards q*."),
+    click.option("--chains", type=click.IntRange(min=1), default=16, show_default=True, help="Of each example."),
+    click.option("--temperatures", type=click.IntRange(min=1), default=500, show_default=True, help="Of each chain."),
+    CHECKPOINT,
+    SEED,
+    JSON,
+)
 PREDICTING = (
     click.option("--images", required=True, type=click.Path(path_type=Path), help="A folder of photographs."),
     click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the masks."),
@@ -132,6 +143,11 @@ def measuring_options(command: Callable[..., None]) -> Callable[..., None]:
 def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options of `compare`."""
     return _with(COMPARISON, command)
+
+
+def gap_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `gaps`."""
+    return _with(GAPS, command)
 
 
 def predicting_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,7 +1,17 @@
 """Distributions over the latent variable, their divergences and the heads that make them."""
 
 from latent.distributions.divergences import Kl, kl_divergence
-from latent.distributions.families import concatenate, detach, device_of, factors, log_prob, pairwise_log_prob, take
+from latent.distributions.families import (
+    concatenate,
+    detach,
+    device_of,
+    factors,
+    free_parameters,
+    log_prob,
+    pairwise_log_prob,
+    take,
+    with_parameters,
+)
 from latent.distributions.heads import Head, NormalHead, at_least_float32, diagonal_normal, standard_normal
 from latent.distributions.hierarchy import Hierarchy
 from latent.distributions.mixtures import NormalMixture, NormalMixturePrior, held_cluster_kl, mixture_kl_bound
@@ -28,6 +38,7 @@ __all__ = [
     "device_of",
     "diagonal_normal",
     "factors",
+    "free_parameters",
     "held_cluster_kl",
     "kl_divergence",
     "log_prob",
@@ -37,4 +48,5 @@ __all__ = [
     "rsample_and_log_prob",
     "standard_normal",
     "take",
+    "with_parameters",
 ]

@@ -65,6 +65,40 @@ def _(q: Independent[Any]) -> Distribution:
 
 
 @singledispatch
+def free_parameters(q: Distribution) -> tuple[Tensor, ...]:
+    """The parameters as tensors without bounds, which any step of an optimizer leaves valid."""
+    raise ValueError(f"no rule to free {type(q).__name__}: register one with latent.distributions.free_parameters")
+
+
+@free_parameters.register
+def _(q: Normal) -> tuple[Tensor, ...]:
+    return q.loc, q.scale.log()
+
+
+@free_parameters.register(Independent)
+def _(q: Independent[Any]) -> tuple[Tensor, ...]:
+    return free_parameters(q.base_dist)
+
+
+@singledispatch
+def with_parameters(q: Distribution, parameters: tuple[Tensor, ...]) -> Distribution:
+    """The member of q's family that has these `free_parameters`."""
+    raise ValueError(f"no rule to free {type(q).__name__}: register one with latent.distributions.with_parameters")
+
+
+@with_parameters.register
+def _(q: Normal, parameters: tuple[Tensor, ...]) -> Distribution:
+    loc, log_scale = parameters
+    return Normal(loc, log_scale.exp(), validate_args=False)
+
+
+@with_parameters.register(Independent)
+def _(q: Independent[Any], parameters: tuple[Tensor, ...]) -> Distribution:
+    base = with_parameters(q.base_dist, parameters)
+    return Independent(base, q.reinterpreted_batch_ndims, validate_args=False)
+
+
+@singledispatch
 def device_of(q: Distribution) -> torch.device:
     """Where the parameters are. For a family whose mean is costly, register a rule."""
     return q.mean.device

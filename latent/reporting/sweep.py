@@ -220,3 +220,8 @@ def runs_of_table(path: Path) -> list[Path]:
     if not done:
         raise ConfigError(f"{path}: no trial of the sweep is done yet")
     return done
+
+
+def runs_named(name: str) -> list[str]:
+    """The run of this name, or the runs of the sweep whose table it is."""
+    return [str(path) for path in runs_of_table(Path(name))] if name.endswith(".parquet") else [name]
