@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent.machine.launch import print_first, signed
 from latent.machine.memory import keep_freed_memory
 from textvae.options import (
     CHECKPOINT,
@@ -137,15 +138,16 @@ def train(
 
     if resume is not None:
         stopped, side = found_run(resume)
-        click.echo(resume_run(side, stopped, overrides).path)
-        return
-    path, side, loaded = found_recipe(str(recipe), overrides)
-    if dry_run:
-        side.check(loaded)
-        click.echo(side.schema.dump(loaded), nl=False)
+        trained = resume_run(side, stopped, overrides)
     else:
+        path, side, loaded = found_recipe(str(recipe), overrides)
+        if dry_run:
+            side.check(loaded)
+            click.echo(side.schema.dump(loaded), nl=False)
+            return
         folder = out or new_run_path(path.stem, loaded.train.seed, runs_root())
-        click.echo(start_run(side, loaded, folder, profile=profile).path)
+        trained = start_run(side, loaded, folder, profile=profile)
+    print_first(str(trained.path))
 
 
 @cli.command()
@@ -278,17 +280,18 @@ def main() -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        click.echo(f"error: {error.format_message()}{hint}", err=True)
+        click.echo(signed(f"error: {error.format_message()}{hint}"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        click.echo(str(error.__cause__ or error) or "interrupted", err=True)
+        print_first(str(error.__cause__ or error) or "interrupted", sys.stderr)
         sys.exit(getattr(error.__cause__, "exit_code", 130))
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if debug:
             raise
-        click.echo("error: " + "\n".join((str(error).strip().splitlines() or [type(error).__name__])[:2]), err=True)
+        shown = "\n".join((str(error).strip().splitlines() or [type(error).__name__])[:2])
+        click.echo(signed(f"error: {shown}"), err=True)
         sys.exit(getattr(error, "exit_code", 1))
 
 
