@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from tiny import SMALL, rows, tiny_recipe, write_corpus
 from trained_together import OWN, train_all
 
 from latent.training import Run, build_state, resume_run, start_run
 from latent.training.checkpoints import MODEL
-from latent.training.processes import check_share, check_statistics
+from latent.training.processes import ProcessError, add_up, check_same, check_share, check_statistics
 from textvae.side import TEXT
 
 ROOT = Path(__file__).parents[2]
@@ -146,3 +147,29 @@ def test_running_statistics_are_refused_in_several_processes(corpus: Path) -> No
     check_statistics(model, 1)
     with pytest.raises(ValueError, match=r"running_mean.*train it in one process"):
         check_statistics(model, 2)
+
+
+class OneOfTwo(Accelerator):
+    """Knows of a second process, which is not there."""
+
+    num_processes = 2
+
+
+def test_processes_that_begin_differently_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = {"tokenizer.model": b"a"}, {"weight": torch.zeros(3)}
+    monkeypatch.setattr("latent.training.processes.gather_object", lambda found: [*found, "that of another tokenizer"])
+    with pytest.raises(ProcessError, match=r"^the 2 processes do not begin with the same tokenizer and weights: "):
+        check_same(OneOfTwo(cpu=True), *others)
+    monkeypatch.setattr("latent.training.processes.gather_object", lambda found: [*found, *found])
+    check_same(OneOfTwo(cpu=True), *others)
+
+
+def test_a_process_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(tensor: torch.Tensor) -> None:
+        raise RuntimeError("Connection closed by peer\nand a trace")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", broken)
+    with pytest.raises(ProcessError) as caught:
+        add_up(OneOfTwo(cpu=True), [torch.zeros(2)])
+    reason = "its own message says why (Connection closed by peer)"
+    assert str(caught.value) == f"another process of the training has ended, {reason}"
