@@ -231,7 +231,8 @@ def _describe_model(recipe: Recipe[Any, Any, Any], state: TrainState, choice: Co
 def _describe_sharing(config: TrainConfig, state: TrainState) -> str:
     if config.batches_per_step == 1:
         return ""
-    return f", {config.batches_per_step} batches a step in {state.accelerator.num_processes} process(es)"
+    number = state.accelerator.num_processes
+    return f", {config.batches_per_step} batches a step in {number} process{'es' if number > 1 else ''}"
 
 
 def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -> list[str]:
