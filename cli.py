@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latent.machine.launch import print_first
 from latent.machine.memory import keep_freed_memory
 from textvae import options
 from textvae.exits import run_command_line
@@ -122,15 +123,16 @@ def train(
 
     if resume is not None:
         stopped, side = found_run(resume)
-        click.echo(resume_run(side, stopped, overrides).path)
-        return
-    path, side, loaded = found_recipe(str(recipe), overrides)
-    if dry_run:
-        side.check(loaded)
-        click.echo(side.schema.dump(loaded), nl=False)
+        trained = resume_run(side, stopped, overrides)
     else:
+        path, side, loaded = found_recipe(str(recipe), overrides)
+        if dry_run:
+            side.check(loaded)
+            click.echo(side.schema.dump(loaded), nl=False)
+            return
         folder = out or new_run_path(path.stem, loaded.train.seed, runs_root())
-        click.echo(start_run(side, loaded, folder, profile=profile).path)
+        trained = start_run(side, loaded, folder, profile=profile)
+    print_first(str(trained.path))
 
 
 @cli.command()

@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     probe = row_recipe(given.only[0], given.data, 100, 100, 0, given.overrides)
     material = TEXT.read(probe, None)
     given.num_examples = min(given.limit or sys.maxsize, len(material.splits.test))
-    steps_per_epoch = material.training_data().steps_per_epoch
+    steps_per_epoch = material.training_data().batches.num_batches
     steps = max(1, round(given.epochs * steps_per_epoch))
     try:
         for seed, name in itertools.product(given.seeds, [name for name in ROWS if name in given.only]):

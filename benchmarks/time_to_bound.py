@@ -91,7 +91,9 @@ def ours(data: Path) -> Side:
         return time.perf_counter() - begun
 
     parts = {"model": state.model, "optimizer": state.optimizer}
-    return Side(parts, train, lambda: -validate(state, found.validation)["elbo"], found.steps_per_epoch, lambda: None)
+    return Side(
+        parts, train, lambda: -validate(state, found.validation)["elbo"], found.batches.num_batches, lambda: None
+    )
 
 
 def validation_indices(size: int) -> np.ndarray:

@@ -66,10 +66,9 @@ class ImageMaterial:
         """The order of training and the validation batches."""
         return TrainingData(
             batches=self.batches,
-            steps_per_epoch=self.batches.num_batches,
             validation=self._validation_batches(),
             unit="images",
-            units_per_step=len(self.splits.train) / self.batches.num_batches,
+            units_per_batch=len(self.splits.train) / self.batches.num_batches,
         )
 
     def describe(self) -> list[str]:

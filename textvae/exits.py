@@ -4,6 +4,8 @@ import sys
 
 import click
 
+from latent.machine.launch import print_first, signed
+
 
 def run_command_line(cli: click.Group) -> None:
     """Run it: exit status 0 done, 1 failed, 2 wrong call, 130 or 143 stopped by a signal."""
@@ -13,15 +15,16 @@ def run_command_line(cli: click.Group) -> None:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see `{context.command_path} --help`)" if context else ""
-        click.echo(f"error: {error.format_message()}{hint}", err=True)
+        click.echo(signed(f"error: {error.format_message()}{hint}"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        click.echo(str(error.__cause__ or error) or "interrupted", err=True)
+        print_first(str(error.__cause__ or error) or "interrupted", sys.stderr)
         sys.exit(getattr(error.__cause__, "exit_code", 130))
     except BrokenPipeError:
         sys.exit(1)
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if debug:
             raise
-        click.echo("error: " + "\n".join((str(error).strip().splitlines() or [type(error).__name__])[:2]), err=True)
+        shown = "\n".join((str(error).strip().splitlines() or [type(error).__name__])[:2])
+        click.echo(signed(f"error: {shown}"), err=True)
         sys.exit(getattr(error, "exit_code", 1))

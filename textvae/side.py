@@ -51,10 +51,9 @@ class TextMaterial:
         """The order of training and the validation batches."""
         return TrainingData(
             batches=self.batches,
-            steps_per_epoch=self.batches.num_batches,
             validation=self._validation_batches(),
             unit="tokens",
-            units_per_step=self.splits.train.num_scored_tokens / self.batches.num_batches,
+            units_per_batch=self.splits.train.num_scored_tokens / self.batches.num_batches,
         )
 
     def describe(self) -> list[str]:

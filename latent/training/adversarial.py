@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from latent.bound import ElboTerms, LatentModel, Objective
+from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.aggressive import frozen
-from latent.training.joint import Batches, Metrics, descend, terms_of
+from latent.training.joint import Batches, Metrics, step_down, terms_of
 from latent.training.state import Adversary, TrainState
 
 BETAS = (0.5, 0.999)  # of the discriminator's Adam, as the authors' code has them
@@ -25,7 +25,7 @@ class AdversarialUpdate:
     \[ \min_{\theta, \phi} \; \mathrm{objective} - \lambda \, \mathbb{E}_{q(z|x)} \log D(z), \quad
     \max_D \; \mathbb{E}_{p(z)} \log D(z) + \mathbb{E}_{q(z|x)} \log (1 - D(z)) \]
 
-    The model takes its step first, then D takes one on the same z, through which no gradient goes. D is a network with
+    The model takes its step and D takes one on the same z, through which no gradient goes. D is a network with
     one layer of rectifiers; it has an optimizer and a constant learning rate of its own, and both are in every
     checkpoint. With `objective.kl_weight` 0 this is the adversarial autoencoder, with noise on the encoder's words the
     denoising one. The posterior stays what the model's head makes it, so the bound and all measures are what they are
@@ -40,6 +40,7 @@ class AdversarialUpdate:
     hidden_size: PositiveInt = 512  # of the discriminator
     learning_rate: PositiveFloat = 5e-4  # of the discriminator
     max_gradient_norm: PositiveFloat = 5.0
+    one_batch_a_step: ClassVar[bool] = False
 
     def prepare(self, state: TrainState) -> None:
         """Give the state a discriminator; its weights are drawn after those of the model, which they leave alone."""
@@ -63,21 +64,23 @@ class AdversarialUpdate:
             )
         adversary = state.adversary
         assert adversary is not None  # `prepare` comes first
-        batch = batches[state.step].to(state.accelerator.device)
-        terms = terms_of(state, batch, objective)
-        drawn = _prior_draws(terms)
-        loss = objective(terms, state.step, state.feedback)
-        with frozen(adversary.module.parameters()):
-            caught = _negative_log(adversary.module(terms.z))
-            value = loss.value + self.weight * caught
-            norm = descend(state, value * batch.weight, self.max_gradient_norm)
-        state.feedback |= loss.feedback
-        error = _negative_log(adversary.module(drawn)) + _negative_log(-adversary.module(terms.z.detach()))
         adversary.optimizer.zero_grad(set_to_none=True)
-        (error * batch.weight).backward()
+
+        def loss_of(batch: Batch) -> Loss:
+            terms = terms_of(state, batch, objective)
+            drawn = _prior_draws(terms)
+            loss = objective(terms, state.step, state.feedback)
+            with frozen(adversary.module.parameters()):
+                caught = _negative_log(adversary.module(terms.z))
+            value = loss.value + self.weight * caught
+            error = _negative_log(adversary.module(drawn)) + _negative_log(-adversary.module(terms.z.detach()))
+            (error * (batch.weight / state.batches_per_step)).backward()
+            figures = {"loss": value.detach(), "adversary": caught.detach(), "discriminator": error.detach()}
+            return Loss(value, {**loss.logged, **figures}, loss.feedback)
+
+        metrics = step_down(state, batches, loss_of, self.max_gradient_norm)
         adversary.optimizer.step()
-        found = {**loss.logged, "loss": value.detach(), "adversary": caught.detach(), "discriminator": error.detach()}
-        return {**found, "gradient_norm": norm, "weight": batch.weight}
+        return metrics
 
     def may_pass_over(self, step: int) -> bool:
         """Any step is like the others."""

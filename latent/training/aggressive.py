@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from latent.bound import Batch, LatentModel, Objective
-from latent.training.joint import Batches, JointUpdate, Metrics, descend, evaluate, step_on
+from latent.training.joint import Batches, JointUpdate, Metrics, descend, evaluate
 from latent.training.state import TrainState
 
 IS_AGGRESSIVE, INFORMATION = "is_aggressive", "information_before"  # names in the state's feedback
@@ -39,14 +39,15 @@ class AggressiveUpdate:
     max_inner_steps: PositiveInt = 99
     compare_every: PositiveInt = 15
     max_gradient_norm: PositiveFloat = 5.0
+    one_batch_a_step: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state: the phase begins where the feedback says nothing else."""
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of either phase."""
+        joint = JointUpdate(max_gradient_norm=self.max_gradient_norm)
         if not state.feedback.get(IS_AGGRESSIVE, 1.0):
-            joint = JointUpdate(max_gradient_norm=self.max_gradient_norm)
             return {**joint(state, batches, objective), "cost": 1.0}
         batch = batches[state.step].to(state.accelerator.device)
         model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
@@ -55,7 +56,7 @@ class AggressiveUpdate:
         with frozen(parameter for parameter in model.parameters() if id(parameter) not in known):
             num_inner = self._fit_encoder(state, batches, batch, objective) if encoder else 0
         with frozen(encoder):
-            metrics = step_on(state, batch, objective, self.max_gradient_norm)
+            metrics = joint(state, batches, objective)
         return {**metrics, "cost": num_inner + 1.0}
 
     def may_pass_over(self, step: int) -> bool:

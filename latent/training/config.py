@@ -110,8 +110,10 @@ def _explain(problem: Any, tree: Tree) -> str:
     got = json.dumps(problem["input"], default=str)
     reasons = {"unexpected_keyword_argument": "unexpected key", "missing": "this key is needed"}
     reason = reasons.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+    if not keys:  # of several parts of the recipe, which the reason names
+        return str(reason)
     shown = "" if problem["type"] == "missing" else f" (got {got if len(got) < 80 else got[:76] + ' ...'})"
-    return f"{'.'.join(keys) or 'recipe'}: {reason}{shown}"
+    return f"{'.'.join(keys)}: {reason}{shown}"
 
 
 class Schema(Generic[Config]):

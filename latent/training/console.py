@@ -82,9 +82,24 @@ class BarReporter:
         self.progress.console.print(line, markup=False, highlight=False)
 
 
+class SilentReporter:
+    """Shows nothing: of several processes the first one's reporter is enough."""
+
+    def advance(self, step: int, figures: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def say(self, line: str) -> None:
+        """Do nothing."""
+
+
 @contextmanager
-def open_reporter(title: str, num_steps: int, start_step: int = 0, unit: str = "examples") -> Iterator[Reporter]:
-    """A progress bar if standard error is a terminal, else plain lines."""
+def open_reporter(
+    title: str, num_steps: int, start_step: int = 0, unit: str = "examples", *, silent: bool = False
+) -> Iterator[Reporter]:
+    """A progress bar if standard error is a terminal, else plain lines; nothing if silent."""
+    if silent:
+        yield SilentReporter()
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield PlainReporter(title, num_steps, start_step, unit)

@@ -1,14 +1,17 @@
 """What every update takes and gives, and the plain one."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
+from latent.training.processes import add_up
+from latent.training.seeding import Stream, seed_everything
 from latent.training.state import TrainState
 
 Metrics = Mapping[str, Tensor | float]
@@ -26,13 +29,31 @@ class Batches(Protocol):
     def __getitem__(self, index: int) -> Batch: ...
 
 
+def batches_of_step(state: TrainState, batches: Batches) -> Iterator[Batch]:
+    r"""This process's share of the step's batches: of numbers \(sK \dots sK + K - 1\) every W-th, W the processes.
+
+    Torch's noise is a function of (seed, number) for each, whichever process takes it: the loop has seeded it for the
+    first of the step.
+    """
+    first, accelerator = state.step * state.batches_per_step, state.accelerator
+    for place in range(accelerator.process_index, state.batches_per_step, accelerator.num_processes):
+        if place > 0:
+            seed_everything(state.seed, Stream.STEP, first + place)
+        yield batches[first + place].to(accelerator.device)
+
+
 def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: float) -> Tensor:
-    """One step of the optimizer down `value`; return the gradient's norm before it was clipped.
+    """One step of the optimizer down `value`, of one process; return the gradient's norm before it was clipped."""
+    state.optimizer.zero_grad(set_to_none=True)
+    state.accelerator.backward(value)
+    return _descend_by_gradient(state, max_gradient_norm)
+
+
+def _descend_by_gradient(state: TrainState, max_gradient_norm: float) -> Tensor:
+    """One step of the optimizer; return the gradient's norm before it was clipped.
 
     In float16 the gradient is unscaled before; where it has overflowed the step is skipped and counted, and the norm 0.
     """
-    state.optimizer.zero_grad(set_to_none=True)
-    state.accelerator.backward(value)
     norm: Tensor = state.accelerator.clip_grad_norm_(state.model.parameters(), max_gradient_norm)
     if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
         has_overflowed = ~norm.isfinite()
@@ -57,32 +78,81 @@ def evaluate(state: TrainState, batch: Batch, objective: Objective) -> Loss:
     return objective(terms_of(state, batch, objective), state.step, state.feedback)
 
 
-def step_on(state: TrainState, batch: Batch, objective: Objective, max_gradient_norm: float) -> Metrics:
-    """One step on a batch, of the parameters that want a gradient."""
-    return step_down(state, batch, evaluate(state, batch, objective), max_gradient_norm)
+LOGGED, FEEDBACK = PARTS = ("logged", "feedback")
 
 
-def step_down(state: TrainState, batch: Batch, loss: Loss, max_gradient_norm: float) -> Metrics:
-    """One step down the batch's loss; the objective's feedback goes into the state."""
-    norm = descend(state, loss.value * batch.weight, max_gradient_norm)
-    state.feedback |= loss.feedback
-    return {**loss.logged, "gradient_norm": norm, "weight": batch.weight}
+@dataclass(frozen=True)
+class Share:
+    """What a batch adds to its step: its loss, without gradient, and its weight over the number of batches."""
+
+    loss: Loss
+    weight: Tensor | float
+
+    @property
+    def figures(self) -> dict[tuple[str, str], Tensor | float]:
+        """What is logged and what is fed back, by part and name."""
+        parts = {LOGGED: self.loss.logged, FEEDBACK: self.loss.feedback}
+        return {(part, name): value for part, figures in parts.items() for name, value in figures.items()}
+
+    def column(self, names: Sequence[tuple[str, str]]) -> Float[Tensor, " figures"]:
+        """1 and the figures of these names."""
+        like, figures = self.loss.value, self.figures
+        return torch.stack([torch.ones_like(like), *(torch.as_tensor(figures[name]).to(like) for name in names)])
+
+
+def step_down(
+    state: TrainState, batches: Batches, loss_of: Callable[[Batch], Loss], max_gradient_norm: float
+) -> Metrics:
+    r"""One step, of the parameters that want a gradient, down the loss of all the examples of the step's K batches:
+
+    \[ \frac1K \sum_k w_k L_k, \]
+    with \(L_k\) the mean of batch k and \(w_k\) its weight, so that every example counts the same. What an objective
+    takes over a batch is taken over each of the K. Returns the figures of all of them and their weight, on the device;
+    the objective's feedback goes into the state, and is the mean of what each batch says.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    shares: list[Share] = []
+    for batch in batches_of_step(state, batches):
+        loss = loss_of(batch)
+        weight = batch.weight / state.batches_per_step
+        state.accelerator.backward(loss.value * weight)
+        shares.append(Share(replace(loss, value=loss.value.detach()), weight))
+    together = shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
+    norm = _descend_by_gradient(state, max_gradient_norm)
+    state.feedback |= together.loss.feedback
+    return {**together.loss.logged, "gradient_norm": norm, "weight": together.weight}
+
+
+def _put_together(state: TrainState, shares: list[Share]) -> Share:
+    """The sum of a step's shares, in their weighted mean, and of the gradients, over all processes.
+
+    A figure that is no tensor is a function of the step, and the same for every batch.
+    """
+    first, like = shares[0].figures, shares[0].loss.value
+    names = [name for name, value in first.items() if torch.is_tensor(value)]
+    sums = torch.stack([share.weight * share.column(names) for share in shares]).sum(0)
+    modules = [state.model, *([state.adversary.module] if state.adversary is not None else [])]
+    gradients = [each.grad for module in modules for each in module.parameters() if each.grad is not None]
+    add_up(state.accelerator, [*gradients, sums])
+    means = first | dict(zip(names, (sums[1:] / sums[0]).unbind(), strict=True))
+    logged, feedback = ({name: value for (of, name), value in means.items() if of == part} for part in PARTS)
+    return Share(Loss(like, logged, feedback), sums[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class JointUpdate:
-    """Step encoder and decoder together on one batch."""
+    """Step encoder and decoder together."""
 
     kind: Literal["joint"] = "joint"
     max_gradient_norm: PositiveFloat = 5.0
+    one_batch_a_step: ClassVar[bool] = False
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
-        """Take one step; return the batch's figures, still on the device, and its weight among the batches."""
-        batch = batches[state.step].to(state.accelerator.device)
-        return step_on(state, batch, objective, self.max_gradient_norm)
+        """Take one step; return its figures, still on the device, and its weight among the steps."""
+        return step_down(state, batches, lambda batch: evaluate(state, batch, objective), self.max_gradient_norm)
 
     def may_pass_over(self, step: int) -> bool:
         """Any step is like the others."""

@@ -1,6 +1,7 @@
 """The training loop. It reads top to bottom; what a step does is the update's, what it minimises the objective's."""
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from latent.training.console import Reporter
 from latent.training.interruption import Interruption, Stopped
 from latent.training.joint import SKIPPED
 from latent.training.nonfinite import Guard, NonFiniteStepError
+from latent.training.processes import largest, of_the_first
 from latent.training.recipe import Recipe
 from latent.training.runs import Run
 from latent.training.saving import Saver
@@ -32,13 +34,12 @@ class CollapseError(ValueError):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The endless training order, the validation batches, and how many units (tokens, images) a step sees."""
+    """The endless training order, the validation batches, and how many units (tokens, images) a batch has."""
 
     batches: Batches
-    steps_per_epoch: int
     validation: Sequence[Batch]
     unit: str
-    units_per_step: float
+    units_per_batch: float
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,11 @@ def train(training: Training, window: Window) -> None:
 def _train_on(training: Training, window: Window) -> None:
     saver, guard, state, recipe = training.saver, training.guard, training.state, training.recipe
     config, reporter, asked = recipe.train, training.reporter, training.asked
-    since, since_step = time.monotonic(), state.step
+    state.accelerator.wait_for_everyone()  # the first process has cut the rows that are read here
+    since, since_step, num_batches = time.monotonic(), state.step, config.batches_per_step
     before, row = saver.run.last_row("split", "valid"), saver.run.last_row("loss") or {}
     while state.step < training.num_steps:
-        seed_everything(config.seed, Stream.STEP, state.step)
+        seed_everything(config.seed, Stream.STEP, state.step * num_batches)
         set_learning_rate(state, config.learning_rate * config.learning_rate_schedule(state.step))
         guard.step(state, window)
         state.step += 1
@@ -92,13 +94,14 @@ def _train_on(training: Training, window: Window) -> None:
 
         at_checkpoint = state.step % config.checkpoint_steps == 0 or state.step == training.num_steps
         at_row = state.step % config.log_steps == 0 or at_checkpoint
-        in_between = not at_checkpoint and (saver.is_due or asked.by is not None)
+        by, is_due = largest(state.accelerator, asked.by or 0, saver.is_due)
+        in_between = not at_checkpoint and (is_due or by) > 0
         if at_row or in_between:
             guard.refuse_non_finite(window)
         if at_row and len(window) > 0:
             figures = window.means() | scaling_figures(state, guard)
-            rate = (state.step - since_step) * training.data.units_per_step / max(time.monotonic() - since, 1e-9)
-            row = {"step": state.step, **figures, "rate": round(rate, 1)}
+            num_units = (state.step - since_step) * num_batches * training.data.units_per_batch
+            row = {"step": state.step, **figures, "rate": round(num_units / max(time.monotonic() - since, 1e-9), 1)}
             saver.log(row)
             window.clear()
             since, since_step = time.monotonic(), state.step
@@ -110,7 +113,8 @@ def _train_on(training: Training, window: Window) -> None:
         if at_checkpoint:
             if not row:
                 guard.stop(state.step - 1, "every loss so far is")
-            found = validate(state, training.data.validation) | {"kl_weight": row["kl_weight"]}
+            found = of_the_first(state.accelerator, lambda: validate(state, training.data.validation))
+            found |= {"kl_weight": row["kl_weight"]}
             if not all(map(math.isfinite, found.values())):
                 guard.stop(state.step - 1, "a figure of the validation is")
             recipe.update.after_validation(state, found)
@@ -125,8 +129,8 @@ def _train_on(training: Training, window: Window) -> None:
             since, since_step = time.monotonic(), state.step
         elif in_between:
             saver.save(state, {}, window)
-        if asked.by is not None and state.step < training.num_steps:
-            raise Stopped(asked.by)
+        if by > 0 and state.step < training.num_steps:
+            raise Stopped(signal.Signals(by))
 
 
 def set_learning_rate(state: TrainState, learning_rate: float) -> None:

@@ -70,7 +70,7 @@ class Guard:
             raise error
         checkpoint, _ = self._saver.run.checkpoint("last")
         load_state(checkpoint, state)
-        self._saver.run.cut_metrics(state.step)
+        self._saver.cut(state.step)
         self._saver.say(f"step {error.step + 1}: {self._bad[error.step]} not finite; back to {checkpoint.path.name}")
         return Window(checkpoint.window)
 
@@ -110,15 +110,23 @@ class Guard:
         self._saver.say(line)
 
     def _log(self, step: int, line: str) -> None:
-        self._saver.log({"step": step + 1, "alarm": line, "examples": self._batches[step].indices.tolist()})
+        self._saver.log({"step": step + 1, "alarm": line, "examples": self._examples(step)})
 
     def _message(self, step: int, what: str) -> str:
-        examples = self._batches[step].indices.tolist()
+        examples, numbers = self._examples(step), self._numbers(step)
+        of = f"batch {step}" if len(numbers) == 1 else f"batches {numbers[0]} to {numbers[-1]}"
         more = f" and {len(examples) - NUM_SHOWN} more, all in metrics.jsonl" if len(examples) > NUM_SHOWN else ""
         return (
-            f"step {step + 1} (batch {step}): {what} not finite; {self._saver.last_good()} of {self._saver.run.path}. "
+            f"step {step + 1} ({of}): {what} not finite; {self._saver.last_good()} of {self._saver.run.path}. "
             f"{ADVICE}; its examples of the training split: {', '.join(map(str, examples[:NUM_SHOWN]))}{more}"
         )
+
+    def _numbers(self, step: int) -> range:
+        num_batches = self._recipe.train.batches_per_step
+        return range(step * num_batches, (step + 1) * num_batches)
+
+    def _examples(self, step: int) -> list[int]:
+        return [index for number in self._numbers(step) for index in self._batches[number].indices.tolist()]
 
 
 def _are(names: list[str]) -> str:

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from latent.machine.products import has_bf16_products
+from latent.training.processes import join_processes
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -28,4 +29,5 @@ def open_accelerator(precision: Precision) -> Accelerator:
     """An accelerator on the best device here. `precision` is one of auto, fp32, bf16, fp16."""
     # accelerate keeps one precision for a whole process; two trainings in one process may differ.
     AcceleratorState._reset_state(reset_partial_state=False)
+    join_processes()
     return Accelerator(mixed_precision=MIXED_PRECISION[resolve_precision(precision)])

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from latent.bound import Batch, Constant, ElboObjective, ElboTerms, LatentModel, Objective, Schedule
-from latent.training.joint import Batches, JointUpdate, Metrics, descend, step_down
+from latent.bound import Batch, Constant, ElboObjective, ElboTerms, LatentModel, Loss, Objective, Schedule
+from latent.training.joint import Batches, JointUpdate, Metrics, step_down
+from latent.training.processes import spread
 from latent.training.state import TrainState
 
 
@@ -55,6 +56,7 @@ class PretrainedUpdate:
     learning_rate: PositiveFloat = 1e-3
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
     max_gradient_norm: PositiveFloat = 5.0
+    one_batch_a_step: ClassVar[bool] = False
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""
@@ -84,35 +86,41 @@ class PretrainedUpdate:
             _clustered(model)
 
     def _pretrain(self, state: TrainState, batches: Batches) -> Metrics:
-        batch = batches[state.step].to(state.accelerator.device)
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.learning_rate_schedule(state.step)
-        with state.accelerator.autocast():
-            loss = _pretrainable(state.accelerator.unwrap_model(state.model)).pretraining_loss(batch).mean()
-        norm = descend(state, loss * batch.weight, self.max_gradient_norm)
-        found: dict[str, Tensor | float] = {"loss": loss.detach(), "reconstruction": loss.detach()}
-        return {**found, "kl": 0.0, "kl_weight": 0.0, "gradient_norm": norm, "weight": batch.weight}
+        model = _pretrainable(state.accelerator.unwrap_model(state.model))
+
+        def loss_of(batch: Batch) -> Loss:
+            with state.accelerator.autocast():
+                loss = model.pretraining_loss(batch).mean()
+            figures = {"loss": loss.detach(), "reconstruction": loss.detach()}
+            return Loss(loss, {**figures, "kl": 0.0, "kl_weight": 0.0})
+
+        return step_down(state, batches, loss_of, self.max_gradient_norm)
 
     def _initialise(self, state: TrainState, batches: Batches) -> None:
         device = state.accelerator.device
         examples: Iterator[Batch] = (batches[index].to(device) for index in range(batches.num_batches))
         seed = int(torch.randint(2**31, ()))  # torch is seeded from the recipe's seed and the step
-        state.clusters = _pretrainable(state.accelerator.unwrap_model(state.model)).initialise(examples, seed)
+        model = state.accelerator.unwrap_model(state.model)
+        state.clusters = _pretrainable(model).initialise(examples, seed)
+        found = [*model.parameters(), *model.buffers(), *([state.clusters] if state.clusters is not None else [])]
+        spread(state.accelerator, found)
         state.optimizer.state.clear()
 
     def _hold(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
-        batch = batches[state.step].to(state.accelerator.device)
-        assert state.clusters is not None
+        clusters = state.clusters
+        assert clusters is not None
         model = _clustered(state.accelerator.unwrap_model(state.model))
-        with state.accelerator.autocast():
-            terms = model.held_terms(
-                batch,
-                state.clusters[batch.indices],
-                objective.num_samples,
-                path_gradient=objective.path_gradient,
-            )
-        loss = objective(terms, state.step, state.feedback)
-        return step_down(state, batch, loss, self.max_gradient_norm)
+
+        def loss_of(batch: Batch) -> Loss:
+            with state.accelerator.autocast():
+                terms = model.held_terms(
+                    batch, clusters[batch.indices], objective.num_samples, path_gradient=objective.path_gradient
+                )
+            return objective(terms, state.step, state.feedback)
+
+        return step_down(state, batches, loss_of, self.max_gradient_norm)
 
 
 def _pretrainable(model: LatentModel[Any]) -> Pretrainable:
@@ -152,6 +160,7 @@ class PretrainedEncoderUpdate:
     kind: Literal["pretrained_encoder"] = "pretrained_encoder"
     steps: PositiveInt
     max_gradient_norm: PositiveFloat = 5.0
+    one_batch_a_step: ClassVar[bool] = False
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""
@@ -159,7 +168,7 @@ class PretrainedEncoderUpdate:
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of either stage."""
         if state.step == self.steps:
-            self._draw_the_rest_anew(state, batches[state.step].to(state.accelerator.device))
+            self._draw_the_rest_anew(state, batches[state.step * state.batches_per_step].to(state.accelerator.device))
         of_stage = AUTOENCODER if state.step < self.steps else objective
         return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, of_stage)
 

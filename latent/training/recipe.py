@@ -43,6 +43,7 @@ class TrainConfig:
     steps: PositiveInt | None = None  # one of steps and epochs
     epochs: PositiveFloat | None = None
     seed: NonNegativeInt = 0  # the only source of randomness
+    batches_per_step: PositiveInt = 1  # their gradients make a step; several processes share them out
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
@@ -65,7 +66,7 @@ class TrainConfig:
 
     def num_steps(self, batches_per_epoch: int) -> int:
         """The length of the training in steps."""
-        return self.steps or max(1, round((self.epochs or 0) * batches_per_epoch))
+        return self.steps or max(1, round((self.epochs or 0) * batches_per_epoch / self.batches_per_step))
 
 
 Train = TypeVar("Train", bound=TrainConfig)
@@ -80,3 +81,10 @@ class Recipe(Generic[Corpus, Model, Train]):
     objective: Objective = field(default_factory=ElboObjective)
     update: Update = field(default_factory=JointUpdate)
     train: Train
+
+    def __post_init__(self) -> None:
+        if self.train.batches_per_step > 1 and self.update.one_batch_a_step:
+            raise ValueError(
+                f"update.kind: {self.update.kind} goes on from batch to batch within a step; set "
+                "train.batches_per_step=1, and train.tokens_per_batch or train.images_per_batch for larger ones"
+            )

@@ -17,7 +17,8 @@ RETRY_SECONDS = 60.0  # after a checkpoint that could not be written
 class Saver:
     """Writes rows and checkpoints, says what cannot be written, and knows when it is time for a checkpoint.
 
-    `check_lock` raises where another process has taken the run over: nothing is written from then on.
+    `check_lock` raises where another process has taken the run over: nothing is written from then on. Of several
+    processes of one training the first alone `writes`; the others' savers know the step of the last checkpoint.
     """
 
     def __init__(
@@ -28,6 +29,8 @@ class Saver:
         saved_step: int | None,
         say: Callable[[str], object],
         check_lock: Callable[[], None],
+        *,
+        writes: bool = True,
     ) -> None:
         self.run = run
         self.saved_step = saved_step  # of the last checkpoint
@@ -35,6 +38,7 @@ class Saver:
         self._keep, self._recipe = config.keep_checkpoints, recipe
         self._seconds = seconds(config.checkpoint_every)
         self.say, self._check_lock = say, check_lock
+        self._writes = writes
         self._last_try = time.monotonic()
         self._rows_wait = False
 
@@ -42,10 +46,12 @@ class Saver:
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint: one by time, or another try of one that failed."""
         wait = self._seconds if self.failure is None else min(self._seconds, RETRY_SECONDS)
-        return time.monotonic() - self._last_try >= wait
+        return self._writes and time.monotonic() - self._last_try >= wait
 
     def log(self, row: Row) -> None:
         """Append a row to metrics.jsonl; one that cannot be written waits in memory for the next."""
+        if not self._writes:
+            return
         self._check_lock()
         try:
             self.run.log(row)
@@ -55,6 +61,11 @@ class Saver:
             self._rows_wait = True
         else:
             self._rows_wait = False
+
+    def cut(self, step: int) -> None:
+        """Drop the rows after a step, which the training takes from there again."""
+        if self._writes:
+            self.run.cut_metrics(step)
 
     def alarm(self, step: int, line: str, **details: Any) -> None:
         """Log a line, and say it."""
@@ -69,6 +80,9 @@ class Saver:
 
     def save(self, state: TrainState, figures: dict[str, float], window: Window) -> None:
         """Write a checkpoint and drop old ones; where it cannot be written, say so and go on."""
+        if not self._writes:
+            self.saved_step = state.step
+            return
         self._check_lock()
         self._last_try = time.monotonic()
         try:
@@ -85,6 +99,8 @@ class Saver:
 
     def prune(self) -> None:
         """Drop the old checkpoints, or say that it cannot be done."""
+        if not self._writes:
+            return
         try:
             self.run.prune(self._keep)
         except OSError as error:

@@ -5,7 +5,7 @@ import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from latent.bound import LatentModel
 from latent.training.changes import refuse_changes
-from latent.training.checkpoints import Checkpoint, load_model, load_state
+from latent.training.checkpoints import MODEL, Checkpoint, load_model, load_state, state_tensors
 from latent.training.compiling import CompileChoice, choose_compile, compile_model
 from latent.training.config import Tree
 from latent.training.console import open_reporter
@@ -24,6 +24,7 @@ from latent.training.lock import locked
 from latent.training.loop import Training, TrainingData, train
 from latent.training.nonfinite import Guard
 from latent.training.precision import open_accelerator, resolve_precision
+from latent.training.processes import check_same, check_share, check_statistics, join_processes, of_the_first
 from latent.training.profiling import profiling
 from latent.training.recipe import Recipe, TrainConfig
 from latent.training.runs import CONFIG, Run, RunError, refuse_used
@@ -42,20 +43,27 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     """Read the corpus, build the model, make the run folder at `path`, train.
 
     Nothing is left at `path` if corpus or settings are refused. With `profile` the folder tells where the time of a
-    few steps went.
+    few steps went. Of several processes the first one's path counts, and it alone writes there.
     """
+    processes = join_processes()
+    check_share(recipe.train.batches_per_step, processes.num_processes)
     precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
-    material = side.read(recipe, None)
+    with processes.local_main_process_first():  # which leaves the encoded corpus in the cache
+        material = side.read(recipe, None)
     state, data = build_state(material, recipe.train), material.training_data()
     recipe.update.check(state.accelerator.unwrap_model(state.model))
     recipe.update.prepare(state)
+    _check_processes(state, material)
     choice = _compile_choice(recipe.train, state, data)
     recipe = replace(recipe, train=replace(recipe.train, compile=choice.compile))
     files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
-    refuse_used(path)
-    with locked(path) as check_lock:
-        run = Run.create(path, side.schema.dump(recipe), files)
+    path = of_the_first(state.accelerator, lambda: path)
+    writes = state.accelerator.is_main_process
+    if writes:
+        refuse_used(path)
+    with _locked(path, writes) as check_lock:
+        run = Run.create(path, side.schema.dump(recipe), files) if writes else Run(path)
         described = [*material.describe(), _describe_model(recipe, state, choice)]
         _train(run, recipe, state, data, described, Start(side.schema.tree(recipe), check_lock), profile)
     return run
@@ -68,20 +76,24 @@ def resume_run(side: Side[RecipeT], run: Run, overrides: Sequence[str] = ()) -> 
     the training is and what is kept and logged of it; config.yaml then says so. Raises RunError where anything else has
     changed, or the corpus, and LockedError where another process trains the run.
     """
-    with locked(run.path) as check_lock:
+    processes = join_processes()
+    with _locked(run.path, processes.is_main_process) as check_lock:
         stored, recipe = (side.load_recipe(run.config_path, given) for given in ((), overrides))
         tree = side.schema.tree(recipe)
         changed = refuse_changes(side.schema.tree(stored), tree, f"--resume {run.path}")
+        check_share(recipe.train.batches_per_step, processes.num_processes)
         check_corpus(run, recipe.corpus)
-        material = side.read(recipe, run)
+        with processes.local_main_process_first():
+            material = side.read(recipe, run)
         state, data = build_state(material, recipe.train), material.training_data()
         recipe.update.prepare(state)
         start = _restore(run, state, Start(tree, check_lock))
-        if changed and recipe.train.num_steps(data.steps_per_epoch) < state.step:
+        _check_processes(state, material)
+        if changed and recipe.train.num_steps(data.batches.num_batches) < state.step:
             raise RunError(
                 f"--resume {run.path}: the run is at step {state.step:,} already; ask for more steps than that"
             )
-        if changed:
+        if changed and processes.is_main_process:
             run.write(CONFIG, side.schema.dump(recipe))
         choice = _compile_choice(recipe.train, state, data)
         described = [f"{name} was {then} and is {now}" for name, (then, now) in changed.items()]
@@ -95,9 +107,11 @@ def build_state(material: Material, config: TrainConfig) -> TrainState:
     accelerator = open_accelerator(config.precision)
     seed_everything(config.seed, Stream.INITIALISATION)
     model = material.build_model()
-    model, optimizer = accelerator.prepare(model, _optimizer(model, config))
+    optimizer = accelerator.prepare_optimizer(_optimizer(model, config))
+    # without DistributedDataParallel, which knows of a forward and a backward a step, and of no stages: see `add_up`
+    model = accelerator.prepare_model(model, evaluation_mode=True)
     model.train()
-    return TrainState(model, optimizer, accelerator, material.build_model)
+    return TrainState(model, optimizer, accelerator, material.build_model, config.seed, config.batches_per_step)
 
 
 def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
@@ -126,29 +140,31 @@ def _train(
     start: Start,
     profile: bool = False,
 ) -> None:
-    num_steps = recipe.train.num_steps(data.steps_per_epoch)
-    with open_reporter(run.name, num_steps, state.step, data.unit) as reporter:
+    num_steps, writes = recipe.train.num_steps(data.batches.num_batches), state.accelerator.is_main_process
+    with open_reporter(run.name, num_steps, state.step, data.unit, silent=not writes) as reporter:
 
         def say(line: str) -> None:
-            run.say(line)
+            if writes:
+                run.say(line)
             reporter.say(line)
 
         for line in [f"run {run.path}", *described, *_remarks(recipe, state, num_steps)]:
             say(line)
         clocks = [compile_model(state.model, say)] if recipe.train.compile is True else []
-        saver = Saver(run, recipe.train, start.recipe, start.saved_step, say, start.check_lock)
+        saver = Saver(run, recipe.train, start.recipe, start.saved_step, say, start.check_lock, writes=writes)
         if start.saved_step is not None:
             saver.prune()  # a kill may have come before it
         guard = Guard(saver, recipe, data.batches)
         with (
             _says_how_to_go_on(saver, state),
             interruptible() as asked,
-            profiling(run.path if profile else None) as profiled,
+            profiling(run.path if profile and writes else None) as profiled,
         ):
             hooks: list[Callable[[], object]] = [*clocks, profiled]
             train(Training(saver, guard, state, data, recipe, num_steps, reporter, asked, hooks), Window(start.window))
     took = "".join(f", of which compiling took {clock.seconds:.1f} s" for clock in clocks)
-    run.say(f"done: {num_steps} steps{took}")
+    if writes:
+        run.say(f"done: {num_steps} steps{took}")
 
 
 @contextmanager
@@ -167,14 +183,27 @@ def _says_how_to_go_on(saver: Saver, state: TrainState) -> Iterator[None]:
         raise OSError(f"{reason}; mend that, then {remedy}") from error
 
 
+def _locked(path: Path, writes: bool) -> AbstractContextManager[Callable[[], None]]:
+    return locked(path) if writes else nullcontext(lambda: None)
+
+
+def _check_processes(state: TrainState, material: Material) -> None:
+    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+    check_statistics(model, state.accelerator.num_processes)
+    check_same(state.accelerator, material.files, state_tensors(state)[MODEL])
+
+
 def _restore(run: Run, state: TrainState, start: Start) -> Start:
     for name, (before, now) in run.changed_environment().items():
         log.warning(
             "%s: %s was %s and is %s: the weights will not be the same bit for bit", run.path, name, before, now
         )
-    run.sweep()
+    writes = state.accelerator.is_main_process
+    if writes:
+        run.sweep()
     if not any((run.path / "checkpoints").glob("step-*")):
-        run.cut_metrics(0)
+        if writes:
+            run.cut_metrics(0)
         return start
     checkpoint, damaged = run.checkpoint("last")
     for line in damaged:
@@ -182,20 +211,28 @@ def _restore(run: Run, state: TrainState, start: Start) -> Start:
     if checkpoint.recipe:
         refuse_changes(checkpoint.recipe, start.recipe, str(run.config_path))
     load_state(checkpoint, state)
-    run.cut_metrics(state.step)
+    if writes:
+        run.cut_metrics(state.step)
     return replace(start, saved_step=checkpoint.step, window=checkpoint.window)
 
 
 def _compile_choice(config: TrainConfig, state: TrainState, data: TrainingData) -> CompileChoice:
-    return choose_compile(config.compile, state.accelerator.device, config.num_steps(data.steps_per_epoch))
+    return choose_compile(config.compile, state.accelerator.device, config.num_steps(data.batches.num_batches))
 
 
 def _describe_model(recipe: Recipe[Any, Any, Any], state: TrainState, choice: CompileChoice) -> str:
     num_weights = sum(weight.numel() for weight in state.model.parameters())
     return (
         f"model {recipe.model.kind}: {num_weights:,} weights on {state.accelerator.device}, "
-        f"precision {recipe.train.precision}, {choice}"
+        f"precision {recipe.train.precision}, {choice}{_describe_sharing(recipe.train, state)}"
     )
+
+
+def _describe_sharing(config: TrainConfig, state: TrainState) -> str:
+    if config.batches_per_step == 1:
+        return ""
+    number = state.accelerator.num_processes
+    return f", {config.batches_per_step} batches a step in {number} process{'es' if number > 1 else ''}"
 
 
 def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -> list[str]:

@@ -28,13 +28,16 @@ class TrainState:
 
     `feedback` is what an objective or an update carries from step to step, by name: nothing at the first step. It is
     stored with every checkpoint. An objective's stays on the device, so that no step waits for it. `adversary` is there
-    where the update has prepared one, `clusters`, of every training example, while the update holds them.
+    where the update has prepared one, `clusters`, of every training example, while the update holds them. A step takes
+    `batches_per_step` batches; `seed` is the recipe's.
     """
 
     model: LatentModel[Any]
     optimizer: Optimizer
     accelerator: Accelerator
     build_model: Callable[[], LatentModel[Any]]
+    seed: int = 0
+    batches_per_step: int = 1
     step: int = 0
     feedback: dict[str, Tensor | float] = field(default_factory=dict)
     adversary: Adversary | None = None

@@ -40,16 +40,16 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
         accelerator = Accelerator(cpu=True)
         monkeypatch.setitem(AcceleratorState._shared_state, "_mixed_precision", "fp16")
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=SCALE, growth_interval=7)
-        prepare = accelerator.prepare
+        prepare = accelerator.prepare_model
 
-        def prepared(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> object:
+        def prepared(model: torch.nn.Module, **settings: bool) -> torch.nn.Module:
             for parameter in model.parameters():
                 parameter.register_hook(lambda gradient: gradient.masked_fill(gradient.abs() > LARGEST, torch.inf))
-            found = prepare(model, optimizer)
+            found = prepare(model, **settings)
             accelerator.native_amp = True  # by which `unscale_gradients` goes
             return found
 
-        accelerator.prepare = prepared
+        accelerator.prepare_model = prepared
         accelerator.autocast = nullcontext  # a CPU has no LSTM in float16
         return accelerator
 

@@ -1,14 +1,12 @@
 """Steps whose figures are not finite: who is named, what is taken back, and that a cap ends it."""
 
-import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
+from spoiled import spoil
 from tiny import checkpoints, resume_run, rows, start_run, tiny_recipe, write_corpus
 
-from latent.bound import ElboObjective, ElboTerms, Loss
 from latent.training import Run
 from latent.training.config import ConfigError
 
@@ -25,19 +23,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bad_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss of some steps is not a number, nor is what the objective would carry on."""
     spoil(monkeypatch, BAD)
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, steps: tuple[int, ...]) -> None:
-    whole = ElboObjective.__call__
-
-    def spoiled(objective: ElboObjective, terms: ElboTerms, step: int, feedback: Any = None) -> Loss:
-        loss = whole(objective, terms, step, feedback or {})
-        if step not in steps:
-            return loss
-        logged = {**loss.logged, "loss": loss.value.detach() * math.nan}
-        return Loss(loss.value * math.nan, logged, dict.fromkeys(loss.feedback, math.nan))
-
-    monkeypatch.setattr(ElboObjective, "__call__", spoiled)
 
 
 @pytest.mark.usefixtures("bad_steps")

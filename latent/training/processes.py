@@ -1,0 +1,121 @@
+"""Training in several processes, as torchrun and `accelerate launch` start them: what they exchange and agree on.
+
+Every process holds the whole model and takes its share of the batches of a step. In one process nothing is exchanged.
+The values of a step are exchanged where they are; what the processes agree on is exchanged by their hosts, so that no
+step waits for a GPU.
+"""
+
+import atexit
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed
+from accelerate import Accelerator
+from accelerate.state import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
+
+Value = TypeVar("Value")
+
+
+class ProcessError(RuntimeError):
+    """Another process of the training is gone, or is not of the same mind."""
+
+
+def join_processes() -> PartialState:
+    """The processes that have been launched together, this one among them: alone where none have been launched."""
+    if "LOCAL_RANK" not in os.environ:
+        return PartialState()
+    if not torch.distributed.is_initialized():
+        atexit.register(torch.distributed.destroy_process_group)  # else its threads may abort an exit that was in order
+    if torch.cuda.is_available():
+        return PartialState(backend="cpu:gloo,cuda:nccl")
+    return PartialState(cpu=True, backend="gloo")
+
+
+def check_share(batches_per_step: int, num_processes: int) -> None:
+    """Raise ValueError where a step has no batch for one of the processes."""
+    if batches_per_step < num_processes:
+        raise ValueError(
+            f"train.batches_per_step: {batches_per_step} cannot be shared out to {num_processes} processes; set "
+            f"train.batches_per_step={num_processes}, whose steps are those of one process with that setting"
+        )
+
+
+def check_statistics(module: torch.nn.Module, num_processes: int) -> None:
+    """Raise ValueError for several processes and a model with running statistics, which each would have of its own."""
+    running = [name for name, _ in module.named_buffers() if name.rpartition(".")[2].startswith("running_")]
+    if running and num_processes > 1:
+        raise ValueError(
+            f"{type(module).__name__} keeps running statistics of its batches ({', '.join(running)}), which several "
+            "processes would not have in common; train it in one process"
+        )
+
+
+def check_same(accelerator: Accelerator, files: Mapping[str, bytes], weights: Mapping[str, Tensor]) -> None:
+    """Raise ProcessError unless all processes begin with the same weights and stored files, such as the tokenizer."""
+    if accelerator.num_processes == 1:
+        return
+    digest = hashlib.sha256(repr(sorted(files.items())).encode())
+    for tensor in weights.values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    with _in_touch():
+        found: list[str] = gather_object([digest.hexdigest()])
+    if len(set(found)) > 1:
+        raise ProcessError(
+            f"the {len(found)} processes do not begin with the same tokenizer and weights: give all machines the same "
+            "versions and corpus, or a TEXTVAE_CACHE that they share"
+        )
+
+
+def add_up(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
+    """Put into each tensor its sum over the processes: one exchange for all of them, the same bits in every process."""
+    if accelerator.num_processes == 1:
+        return
+    joined = torch.cat([tensor.flatten() for tensor in tensors])
+    with _in_touch():
+        torch.distributed.all_reduce(joined)
+    for tensor, part in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def largest(accelerator: Accelerator, *values: int) -> tuple[int, ...]:
+    """Each number's largest value in any process."""
+    if accelerator.num_processes == 1:
+        return values
+    found = torch.tensor(values)
+    with _in_touch():
+        torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+    return tuple(map(int, found))
+
+
+def of_the_first(accelerator: Accelerator, value: Callable[[], Value]) -> Value:
+    """What the first process finds, in all of them; the others wait for it."""
+    if accelerator.num_processes == 1:
+        return value()
+    found = [value() if accelerator.is_main_process else None]
+    with _in_touch():
+        broadcast_object_list(found)
+    return found[0]  # type: ignore[return-value]
+
+
+def spread(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
+    """Put the first process's values into the tensors of all."""
+    if accelerator.num_processes == 1:
+        return
+    with _in_touch(), torch.no_grad():
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, src=0)
+
+
+@contextmanager
+def _in_touch() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ProcessError(f"another process of the training has ended, its own message says why ({reason})") from error
