@@ -115,7 +115,7 @@ def train(
 ) -> None:
     """Train a RECIPE, or go on with a run that was stopped."""
     if (recipe is None) == (resume is None):
-        raise click.UsageError("give a options.RECIPE, or --resume options.RUN")
+        raise click.UsageError("give a RECIPE, or --resume RUN")
     if resume is not None and (out or dry_run or profile):
         raise click.UsageError("--resume goes on with the run as it is: of the other options it takes --set alone")
     from latent.training import resume_run, start_run
