@@ -132,7 +132,8 @@ class Upwards(nn.Module):
 
 def plus(drawn: Float[Tensor, "N C H W"], of_image: Float[Tensor, "B C H W"]) -> Float[Tensor, "N C H W"]:
     """The maps of S draws for each of B images, N = S·B, and what all draws of an image share."""
-    found: Tensor = (drawn.unflatten(0, (-1, len(of_image))) + of_image).flatten(0, 1)
+    num_draws = len(drawn) // max(1, len(of_image))
+    found: Tensor = (drawn.unflatten(0, (num_draws, len(of_image))) + of_image).flatten(0, 1)
     return found
 
 
@@ -142,7 +143,7 @@ class Output(nn.Module):
     def __init__(self, form: ImageForm, num_channels: int) -> None:
         super().__init__()
         self.form = form
-        self.convolution = nn.Conv2d(num_channels, 4 * form.channels, 1)
+        self.convolution = nn.Conv2d(num_channels, 4 * form.channels, 1, bias=False)
 
     def forward(self, features: Float[Tensor, "N C h w"]) -> Float[Tensor, "N D"]:
         """A value for each of D = C·H·W, in a row."""
@@ -151,7 +152,7 @@ class Output(nn.Module):
 
 
 class UnetPredictor(nn.Module):
-    """A U-Net with a logit for every pixel."""
+    """A U-Net with a logit for every pixel, each with a bias of its own: some places are foreground more often."""
 
     def __init__(self, form: ImageForm, channels: Sequence[int]) -> None:
         super().__init__()
@@ -159,18 +160,18 @@ class UnetPredictor(nn.Module):
         self.downwards = Downwards(form.given.channels, channels)
         self.upwards = Upwards(channels)
         self.output = Output(form, channels[0])
+        self.bias = nn.Parameter(torch.zeros(form.num_pixels))
 
     def start_at(self, logits: Float[Tensor, " D"]) -> None:
-        """Begin with the mean probability of all pixels together: a convolution knows no places."""
+        """Begin with these, whatever x is, beside what the first weights make of x."""
         with torch.no_grad():
-            mean = torch.sigmoid(logits).unflatten(0, self.output.form.shape).mean((1, 2))
-            self.output.convolution.bias.copy_(torch.logit(mean).repeat_interleave(4))  # type: ignore[union-attr]
+            self.bias.copy_(logits)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Prediction:
         """Logits, and the maps of x on the way up, the coarsest first."""
-        *finer, last = self.downwards(images.to(self.output.convolution.weight.dtype))
+        *finer, last = self.downwards(images.to(self.bias.dtype))
         maps = self.upwards(last, list(reversed(finer)))
-        return Prediction(self.output(maps[-1]), tuple(maps))
+        return Prediction(self.output(maps[-1]) + self.bias, tuple(maps))
 
 
 class UnetNormal(nn.Module):
