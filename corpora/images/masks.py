@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from corpora.images.images import LevelSplits
-from corpora.images.pairs import DecodedPairs, Pair, counted, decode_pairs, notes_of
+from corpora.images.pairs import Pair, counted, decode_pairs, notes_of
 
 MAX_FILE_BYTES = 2**28  # of one photograph or mask
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -67,13 +67,12 @@ class Masks:
             )
             for name, names in chosen.items()
         }
-        check_any_left(str(folder), decoded)
         return LevelSplits(
             source=str(folder),
             train=decoded["train"].images,
             valid=decoded["valid"].images,
             test=decoded["test"].images,
-            notes=(*notes, *notes_of(str(folder), list(decoded.values()), self.threshold)),
+            notes=(*notes, *notes_of(str(folder), decoded, self.threshold)),
         )
 
     def _split(self, folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
@@ -92,29 +91,20 @@ def _at(names: Sequence[str], indices: Int64[np.ndarray, " M"]) -> list[str]:
     return [names[index] for index in np.sort(indices)]
 
 
-def check_any_left(source: str, decoded: Mapping[str, DecodedPairs]) -> None:
-    """Raise ValueError for a split of which nothing could be decoded."""
-    for name, split in decoded.items():
-        if not split.names:
-            raise ValueError(
-                f"{source}: none of the {len(split.damaged):,} pairs of the {name} split can be decoded, the first "
-                f"because of {split.damaged[0]}"
-            )
-
-
 def _find_pairs(folder: Path) -> tuple[dict[str, tuple[Path, Path]], tuple[str, ...]]:
     """Each name's photograph and mask, by name, and notes on what has no partner. Raises ValueError for none."""
     photographs, masks = (_by_name(folder / part) for part in ("images", "masks"))
     alone = {"photograph": sorted(photographs.keys() - masks), "mask": sorted(masks.keys() - photographs)}
+    left_out = [counted(names, kind) for kind, names in alone.items()]
     pairs = {name: (photographs[name], masks[name]) for name in sorted(photographs.keys() & masks)}
     if not pairs:
         raise ValueError(
-            f"{folder}: no photograph has a mask of its name: images holds {counted(alone['photograph'], 'image')}, "
-            f"masks {counted(alone['mask'], 'image')}; give each pair one name, whatever the ending"
+            f"{folder}: no photograph has a mask of its name: in images/ there are {left_out[0]}, in masks/ "
+            f"{left_out[1]}; give each pair one name, whatever the ending"
         )
     return pairs, tuple(
-        f"{folder}: {counted(names, kind)} without a {other} of the same name left out"
-        for (kind, names), other in zip(alone.items(), ("mask", "photograph"), strict=True)
+        f"{folder}: {said} without {partner} of the same name left out"
+        for said, names, partner in zip(left_out, alone.values(), ("a mask", "a photograph"), strict=True)
         if names
     )
 

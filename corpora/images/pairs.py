@@ -1,7 +1,8 @@
 """Photographs and the masks of what is in their foreground, brought to one size."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,28 +26,22 @@ class Pair:
     box: Box | None = None
 
 
+class Oddity(Enum):
+    """What a reader of figures has to know of some of the pairs, with {} for the threshold."""
+
+    DAMAGED = "that cannot be decoded left out"
+    OTHER_SIZE = "with a mask of another size than the photograph, both brought to one"
+    GRADED = "with a mask of other levels than 0 and 255, of which those above {} are foreground"
+    EMPTY = "with a mask without foreground (above {})"
+    FULL = "with a mask that is all foreground (above {})"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DecodedPairs:
     """The pairs that could be decoded: `levels` of 0 and 255 are the masks, `context` the photographs."""
 
     images: Images
-    names: tuple[str, ...]
-    damaged: tuple[str, ...] = ()  # why each of the others could not
-    resized: tuple[str, ...] = ()  # names of those whose mask has another size than its photograph
-    graded: tuple[str, ...] = ()  # whose mask has other levels than 0 and 255
-    empty: tuple[str, ...] = ()  # without foreground
-    full: tuple[str, ...] = ()  # without background
-
-
-@dataclass
-class _Oddities:
-    """Names, as they are found."""
-
-    damaged: list[str] = field(default_factory=list)
-    resized: list[str] = field(default_factory=list)
-    graded: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    full: list[str] = field(default_factory=list)
+    odd: Mapping[Oddity, Sequence[str]]  # names of pairs; of the damaged ones why they are
 
 
 def decode_pairs(pairs: Iterable[Pair], num_pairs: int, size: int, threshold: int) -> DecodedPairs:
@@ -61,38 +56,38 @@ def decode_pairs(pairs: Iterable[Pair], num_pairs: int, size: int, threshold: in
         )
     photographs = np.empty((num_pairs, 3, size, size), dtype=np.uint8)
     masks = np.empty((num_pairs, 1, size, size), dtype=np.uint8)
-    names: list[str] = []
-    odd = _Oddities()
+    num_decoded = 0
+    odd: dict[Oddity, list[str]] = {kind: [] for kind in Oddity}
     for pair in pairs:
-        row = len(names)
         try:
-            photographs[row], masks[row] = _decode(pair, size, threshold, odd)
+            photographs[num_decoded], masks[num_decoded] = _decode(pair, size, threshold, odd)
         except ValueError as error:
-            odd.damaged.append(str(error))
+            odd[Oddity.DAMAGED].append(str(error))
             continue
-        names.append(pair.name)
-    images = Images(levels=masks[: len(names)], context=photographs[: len(names)])
-    return DecodedPairs(images=images, names=tuple(names), **{name: tuple(found) for name, found in vars(odd).items()})
+        num_decoded += 1
+    images = Images(levels=masks[:num_decoded], context=photographs[:num_decoded])
+    return DecodedPairs(images=images, odd=odd)
 
 
 def _decode(
-    pair: Pair, size: int, threshold: int, odd: _Oddities
+    pair: Pair, size: int, threshold: int, odd: Mapping[Oddity, list[str]]
 ) -> tuple[UInt8[np.ndarray, "3 S S"], UInt8[np.ndarray, "1 S S"]]:
+    """Both at one size; the pair's name is added to what is odd of it. Raises ValueError as `decode_rgb`."""
     photograph = decode_rgb(f"photograph {pair.name}", pair.photograph)
     mask = decode_rgb(f"mask {pair.name}", pair.mask).getchannel(0)
     across, down = mask.width / photograph.width, mask.height / photograph.height
-    box = pair.box or (0.0, 0.0, float(photograph.width), float(photograph.height))
-    scaled = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+    left, top, right, bottom = pair.box or (0.0, 0.0, float(photograph.width), float(photograph.height))
+    scaled = left * across, top * down, right * across, bottom * down
     levels = np.asarray(mask.resize((size, size), Image.Resampling.NEAREST, scaled))
     is_foreground = levels > threshold
-    for names, is_so in (
-        (odd.resized, mask.size != photograph.size),
-        (odd.graded, bool(set(np.unique(levels)) - {0, 255})),
-        (odd.empty, not is_foreground.any()),
-        (odd.full, bool(is_foreground.all())),
+    for kind, is_so in (
+        (Oddity.OTHER_SIZE, mask.size != photograph.size),
+        (Oddity.GRADED, not np.isin(levels, (0, 255)).all()),
+        (Oddity.EMPTY, not is_foreground.any()),
+        (Oddity.FULL, is_foreground.all()),
     ):
-        names += [pair.name] * is_so
-    return resized(photograph, size, box), is_foreground[None] * np.uint8(255)
+        odd[kind].extend([pair.name] * bool(is_so))
+    return resized(photograph, size, (left, top, right, bottom)), is_foreground[None] * np.uint8(255)
 
 
 def decode_rgb(where: str, data: bytes) -> Image.Image:
@@ -116,26 +111,31 @@ def resized(photograph: Image.Image, size: int, box: Box | None = None) -> UInt8
     return np.asarray(photograph.resize((size, size), Image.Resampling.BILINEAR, box)).transpose(2, 0, 1)
 
 
-def notes_of(source: str, splits: Sequence[DecodedPairs], threshold: int) -> tuple[str, ...]:
-    """What was left out, and what the masks were like, in lines. Raises ValueError where no mask has foreground."""
-    found = {name: [each for split in splits for each in getattr(split, name)] for name in vars(_Oddities())}
-    num_pairs = sum(len(split.names) for split in splits)
-    if len(found["empty"]) == num_pairs:
+def notes_of(source: str, splits: Mapping[str, DecodedPairs], threshold: int) -> tuple[str, ...]:
+    """What was left out and what the masks were like, in lines.
+
+    Raises ValueError where nothing of a split is left, and where no mask has foreground.
+    """
+    for name, split in splits.items():
+        if len(split.images) == 0:
+            damaged = split.odd[Oddity.DAMAGED]
+            raise ValueError(
+                f"{source}: none of the {len(damaged):,} pairs of the {name} split can be decoded, the first of them "
+                f"because of {damaged[0]}"
+            )
+    odd = {kind: [name for split in splits.values() for name in split.odd[kind]] for kind in Oddity}
+    num_pairs = sum(len(split.images) for split in splits.values())
+    if len(odd[Oddity.EMPTY]) == num_pairs:
         raise ValueError(
             f"{source}: none of {num_pairs:,} masks has a level above corpus.threshold = {threshold}, which is what "
-            "foreground is; set it lower (0 where foreground is stored as 1)"
+            "foreground is; set it lower, to 0 where foreground is stored as 1"
         )
-    said = {
-        "damaged": "cannot be decoded, left out",
-        "resized": "with a mask of another size than the photograph, both brought to one size",
-        "graded": f"with a mask of other levels than 0 and 255, of which those above {threshold} are foreground",
-        "empty": f"with a mask without foreground (above {threshold})",
-        "full": f"with a mask that is all foreground (above {threshold})",
-    }
-    return tuple(f"{source}: {counted(found[name], 'pair')} {what}" for name, what in said.items() if found[name])
+    return tuple(
+        f"{source}: {counted(names, 'pair')} {kind.value.format(threshold)}" for kind, names in odd.items() if names
+    )
 
 
 def counted(names: Sequence[str], noun: str) -> str:
     """A number of things and the first of their names."""
-    listed = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+    listed = "; ".join(names[:MOST_NAMED]) + ("; …" if len(names) > MOST_NAMED else "")
     return f"{len(names):,} {noun}{'s' if len(names) != 1 else ''} ({listed})"

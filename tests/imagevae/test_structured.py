@@ -19,7 +19,7 @@ from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.measuring import measure
 from imagevae.models import StructuredBaseline, StructuredBaselineConfig, StructuredCvae, StructuredCvaeConfig
-from imagevae.networks import MlpConfig
+from imagevae.networks import ConvConfig, MlpConfig
 from imagevae.run_kind import KIND
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import IMAGE
@@ -341,3 +341,45 @@ def test_a_mean_image_is_where_the_baseline_begins() -> None:
     mean = np.linspace(0.1, 0.9, 6).reshape(1, 2, 3)
     model.start_at(mean)
     torch.testing.assert_close(model.baseline.output.bias.sigmoid(), torch.from_numpy(mean).float().flatten())
+
+
+OF_PHOTOGRAPHS = ImageForm(channels=1, height=2, width=2, class_names=(), context_channels=3)
+
+
+def every_mask() -> ImageBatch:
+    """The 2⁴ masks of one photograph."""
+    pixels = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4)), dtype=torch.float64).reshape(16, 1, 2, 2)
+    photograph = torch.linspace(0, 1, 12, dtype=torch.float64).reshape(1, 3, 2, 2)
+    return ImageBatch(pixels=pixels, indices=torch.arange(16), context=photograph.expand(16, -1, -1, -1))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_another_image_as_the_context(kind: str) -> None:
+    """Every mask together has probability one given a photograph; x and y are both read, and q alone reads y."""
+    batch = every_mask()
+    smooth = {
+        "mlp": MlpConfig(hidden_sizes=(12, 9)),
+        "conv": ConvConfig(channels=(4,), hidden_size=6, activation="tanh"),
+    }
+    network = smooth[kind]
+    torch.manual_seed(0)
+    plain = StructuredBaselineConfig(network=network).build(OF_PHOTOGRAPHS).double()
+    deep = StructuredCvaeConfig(latent_size=2, network=network).build(OF_PHOTOGRAPHS).double()
+    one = torch.zeros(3, dtype=torch.float64)
+    for model in (plain, deep):
+        z = torch.randn(3, 1, model.latent_size, dtype=torch.float64).expand(-1, 16, -1)
+        torch.testing.assert_close(model.log_likelihood(z, batch).logsumexp(1), one)
+    other = replace(batch, context=1 - batch.context)
+    z = torch.randn(1, 16, 2, dtype=torch.float64)
+    assert (deep.outputs(z, batch) != deep.outputs(z, other)).all()
+    assert (deep.prior(batch).mean != deep.prior(other).mean).all()
+    assert len(deep.prior(batch).mean.unique(dim=0)) == 1
+    assert len(deep.posterior(batch).mean.unique(dim=0)) == 16
+
+
+@pytest.mark.parametrize("channels", [-1, 3_000_000])
+def test_a_form_with_an_impossible_context_is_refused(channels: int) -> None:
+    with pytest.raises(ValueError, match="channels cannot be"):
+        replace(OF_PHOTOGRAPHS, context_channels=channels)
+    with pytest.raises(ValueError, match="in part, with another image beside them, cannot be"):
+        replace(OF_PHOTOGRAPHS, num_observed=1)

@@ -121,7 +121,9 @@ def test_the_corpora_are_told_apart_by_kind():
     for kind in ("mnist", "mnist_static"):
         assert corpus.validate_json(f'{{"kind": "{kind}", "path": "x"}}').kind == kind
     assert corpus.validate_python({"kind": "image_hub", "name": "x"}).image_column == "image"
-    with pytest.raises(ValidationError, match=r"'digits', .*'image_hub', 'mnist', 'mnist_quadrants', 'mnist_static'"):
+    with pytest.raises(
+        ValidationError, match=r"'digits', .*'image_hub', 'masks', 'mnist', 'mnist_quadrants', 'mnist_static'"
+    ):
         corpus.validate_python({"kind": "cifar"})
 
 
