@@ -13,6 +13,7 @@ from torch import Tensor
 from corpora.images import ImageBatch
 from imagevae.models import ImageModel
 from imagevae.models.structured import completed
+from imagevae.segmentation import MaskMeasures, MaskPredictions, compare_masks, measure_masks
 from imagevae.side import rows_at_once
 from latent.measures import Estimate, FromPrior, SplitMeasured, evaluating, importance_weighted, mean_estimate
 
@@ -24,6 +25,7 @@ UNKNOWN = 0.5  # how a pixel that is not given is shown
 class ConditionalMeasures:
     r"""What a model that is given `num_observed` values of each image says of the other `num_scored`, y.
 
+    Where it is given another image, of `context_channels`, y is all of the image, a mask, of which `masks` tells more.
     `nll_from_prior` is \(-\log \frac1S \sum_s p(y|x, z_s)\) with z_s of the prior p(z|x), whereas `nll` has draws of
     q(z|x, y) and their weights, and −`elbo` neither. An accuracy is the share of y's pixels that a prediction, 1 where
     it is above ½, has right: at the prior's mean; of the mean of E[y|x, z_s] over `num_predictions` draws; of the best
@@ -32,6 +34,7 @@ class ConditionalMeasures:
 
     num_observed: int
     num_scored: int
+    context_channels: int = 0
     nll_from_prior: Estimate
     nll_from_prior_ladder: dict[str, Estimate]
     nll_from_prior_has_converged: bool
@@ -40,6 +43,7 @@ class ConditionalMeasures:
     accuracy_at_prior_mean: Estimate
     accuracy_of_averaged: Estimate
     accuracy_of_best: Estimate
+    masks: MaskMeasures | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Predictions:
     accuracy_at_prior_mean: Float[Tensor, " N"]
     accuracy_of_averaged: Float[Tensor, " N"]
     accuracy_of_best: Float[Tensor, " N"]
+    masks: MaskPredictions | None  # where the images are masks
 
     @property
     def uncertainty(self) -> Float[Tensor, "N D"]:
@@ -64,12 +69,17 @@ def predict(model: ImageModel, batch: ImageBatch, num_draws: int, seed: int = 0)
         p = model.prior(batch)
         at_mean = probabilities(model, p.mean, batch)
         total, best = torch.zeros_like(at_mean), at_mean.new_zeros(len(batch))
+        drawn_masks = []
         for _ in range(num_draws):
             drawn = probabilities(model, p.sample(), batch)
             total += drawn
             best = torch.maximum(best, accuracy(drawn, batch))
-    averaged = total / num_draws
-    return Predictions(at_mean, averaged, accuracy(at_mean, batch), accuracy(averaged, batch), best)
+            if batch.scored is None:
+                drawn_masks.append(drawn > 0.5)
+    averaged, masks = total / num_draws, None
+    if batch.scored is None:
+        masks = compare_masks(at_mean, averaged, torch.stack(drawn_masks), batch.pixels.flatten(1) > 0.5)
+    return Predictions(at_mean, averaged, accuracy(at_mean, batch), accuracy(averaged, batch), best, masks)
 
 
 def draws(model: ImageModel, batch: ImageBatch, num_draws: int, seed: int = 0) -> Float[Tensor, "S N D"]:
@@ -107,7 +117,7 @@ def measure_conditional(
 ) -> tuple[ConditionalMeasures | None, dict[str, Float[Tensor, " N"]]]:
     """Likelihoods by draws of the prior, and predictions, of a split that has been measured; also for each image.
 
-    Nothing where a model is given no part of an image. One without a latent variable has one likelihood, which is
+    Nothing where a model is given nothing of an image. One without a latent variable has one likelihood, which is
     exact.
     """
     if not model.form.has_context:
@@ -131,13 +141,17 @@ def measure_conditional(
         "accuracy_of_averaged": torch.cat([one.accuracy_of_averaged.cpu() for one in predicted]),
         "accuracy_of_best": torch.cat([one.accuracy_of_best.cpu() for one in predicted]),
     }
+    masks = [one.masks for one in predicted if one.masks is not None]
+    of_masks, more = measure_masks(masks, model.form.num_pixels, seed) if masks else (None, {})
     figures = ConditionalMeasures(
         num_observed=model.form.num_observed,
         num_scored=model.form.num_scored,
         nll_from_prior_ladder={str(k): mean_estimate(nll) for k, nll in from_prior.ladder.items()},
         nll_from_prior_has_converged=from_prior.has_converged,
         effective_sample_size_from_prior=mean_estimate(from_prior.effective_sample_size),
+        context_channels=model.form.context_channels,
         num_predictions=NUM_PREDICTIONS,
+        masks=of_masks,
         **{name: mean_estimate(values) for name, values in columns.items()},
     )
-    return figures, columns
+    return figures, columns | more

@@ -9,6 +9,7 @@ import numpy as np
 from corpora.images import ImageSplits
 from imagevae.measuring import ImageMeasures
 from imagevae.sample_quality import SampleQuality
+from imagevae.segmentation import MaskMeasures
 from imagevae.structured import ConditionalMeasures
 from latent.reporting import (
     BOUND_ROWS,
@@ -34,10 +35,27 @@ CONDITIONAL_ROWS: dict[str, Callable[[ConditionalMeasures], str]] = {
     "NLL (draws of the prior)": lambda c: shown(c.nll_from_prior),
     "  at S": lambda c: ", ".join(f"{draws}: {nll.value:.2f}" for draws, nll in c.nll_from_prior_ladder.items()),
     "  effective sample size of the prior": lambda c: shown(c.effective_sample_size_from_prior, 1),
-    "given to the model": lambda c: f"{c.num_observed} of {c.num_observed + c.num_scored} values of an image",
+    "given to the model": lambda c: (
+        f"another image of {c.context_channels} channels"
+        if c.context_channels
+        else f"{c.num_observed} of {c.num_observed + c.num_scored} values of an image"
+    ),
     "pixels right at the prior's mean": lambda c: shown(c.accuracy_at_prior_mean, 4),
     "  by averaged probabilities": lambda c: f"{shown(c.accuracy_of_averaged, 4)} (of {c.num_predictions} draws)",
     "  by the best draw, chosen by truth": lambda c: f"{shown(c.accuracy_of_best, 4)} (of {c.num_predictions} draws)",
+}
+MASK_ROWS: dict[str, Callable[[MaskMeasures], str]] = {
+    "IoU of the foreground, mean over images": lambda m: shown(m.foreground_iou_at_prior_mean, 4),
+    "  of averaged probabilities": lambda m: shown(m.foreground_iou_of_averaged, 4),
+    "  of the best draw, chosen by truth": lambda m: shown(m.foreground_iou_of_best, 4),
+    "mean IoU of foreground and background": lambda m: shown(m.mean_iou_at_prior_mean, 4),
+    "  mean IoU of averaged": lambda m: shown(m.mean_iou_of_averaged, 4),
+    "Jaccard index of all pixels together": lambda m: shown(m.jaccard_at_prior_mean, 4),
+    "  Jaccard index of averaged": lambda m: shown(m.jaccard_of_averaged, 4),
+    "calibration error of averaged": lambda m: f"{shown(m.calibration_error, 4)} ({m.num_bins} bins)",
+    "generalised energy distance of draws": lambda m: shown(m.energy_distance, 4),
+    "  1 − IoU of a draw and the truth": lambda m: shown(m.distance_to_truth, 4),
+    "  1 − IoU of two draws": lambda m: shown(m.diversity, 4),
 }
 
 
@@ -46,9 +64,15 @@ def of_conditional(cell: Callable[[ConditionalMeasures], str]) -> Callable[[Imag
     return lambda m: cell(m.conditional) if m.conditional else ""
 
 
+def of_masks(cell: Callable[[MaskMeasures], str]) -> Callable[[ConditionalMeasures], str]:
+    """The cell for runs that predict masks; empty for the others."""
+    return lambda c: cell(c.masks) if c.masks else ""
+
+
 MEASURE_ROWS: Rows[ImageMeasures] = {
     **NLL_ROWS,
     **{name: of_conditional(cell) for name, cell in CONDITIONAL_ROWS.items()},
+    **{name: of_conditional(of_masks(cell)) for name, cell in MASK_ROWS.items()},
     **FACT_ROWS,
     "bits per dimension": lambda m: shown(m.bits_per_dimension, 4),
     **BOUND_ROWS,

@@ -8,8 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from mask_files import write_pairs
 
 from imagevae.recipe import ImageRecipe
 from imagevae.side import IMAGE, PHOTOGRAPHS
@@ -85,24 +84,14 @@ SMALLER = {
     "conv": {"channels": [4, 6], "hidden_size": 12},
     "unet": {"channels": [4, 6]},
 }
-NUM_PAIRS = 24  # of photographs and masks, 16 of them to train on
 
 
 @functools.cache
 def photographs() -> Path:
-    """A folder with photographs of discs, brighter than what is around them, and their masks; one for each process."""
-    folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    """A folder with photographs and their masks, 16 of them to train on; one for each process."""
+    folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    for part in ("images", "masks"):
-        (folder / part).mkdir()
-    down, across = np.mgrid[:16, :16]
-    for number in range(NUM_PAIRS):
-        top, left, radius = *rng.uniform(5, 11, 2), rng.uniform(3, 5)
-        mask = (down - top) ** 2 + (across - left) ** 2 < radius**2
-        levels = rng.integers(0, 120, (16, 16, 3)) + 130 * mask[..., None] * rng.uniform(0.3, 1, 3)
-        Image.fromarray(levels.astype(np.uint8)).save(folder / "images" / f"{number:02}.png")
-        Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(folder / "masks" / f"{number:02}.png")
-    return folder
+    return write_pairs(folder, 24)
 
 
 def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecipe:
