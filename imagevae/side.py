@@ -15,12 +15,12 @@ from imagevae.recipe import ImageRecipe
 from latent.training import Run, Schema, Side, TrainingData
 
 IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed, of images of MNIST's size
-CORPORA_WITH_CONTEXT = ("digits_quadrants", "masks", "mnist_quadrants")  # of images with which something is given
+PHOTOGRAPHS = ("cub", "masks")  # corpora of masks, with each of which a photograph is given
+CORPORA_WITH_CONTEXT = ("digits_quadrants", "mnist_quadrants", *PHOTOGRAPHS)  # of images with which something is given
 MODELS_OF_CONTEXT = ("structured_baseline", "structured_cvae")  # which read that
 ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
 PIXELS_AT_ONCE = 784 * IMAGES_AT_ONCE  # what a network makes of larger images would fill the memory
 PIXELS_OF_ROWS = 4096 * ROWS_AT_ONCE
-PHOTOGRAPHS = ("masks",)  # corpora whose context is another image
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from corpora.images.augmentation import Augmentation
 from corpora.images.batches import ImageBatches, image_evaluation_batches
 from corpora.images.binarisation import Binarisation, GreyBinarisation, binarise
+from corpora.images.cub import Cub
 from corpora.images.digits import Digits
 from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
@@ -15,6 +16,7 @@ from corpora.images.static import MnistStatic
 __all__ = [
     "Augmentation",
     "Binarisation",
+    "Cub",
     "Digits",
     "DigitsQuadrants",
     "FashionMnist",

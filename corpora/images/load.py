@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from corpora.images.binarisation import Binarisation, binarise
+from corpora.images.cub import Cub
 from corpora.images.digits import Digits
 from corpora.images.hub import ImageHub
 from corpora.images.idx import FashionMnist, Mnist
@@ -18,7 +19,7 @@ from corpora.images.static import MnistStatic
 from corpora.texts import SPLITS
 
 ImageCorpus = Annotated[
-    Digits | DigitsQuadrants | FashionMnist | ImageHub | Masks | Mnist | MnistQuadrants | MnistStatic,
+    Cub | Digits | DigitsQuadrants | FashionMnist | ImageHub | Masks | Mnist | MnistQuadrants | MnistStatic,
     Field(discriminator="kind"),
 ]
 

@@ -1,6 +1,5 @@
 """`kind: masks`: a folder of photographs and of the masks of what is in their foreground, of any size and format."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ from jaxtyping import Int64
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from corpora.images.images import LevelSplits
-from corpora.images.pairs import Pair, counted, decode_pairs, notes_of
+from corpora.images.members import read_file
+from corpora.images.pairs import Pair, counted, decode_splits, digest_pairs
 
-MAX_FILE_BYTES = 2**28  # of one photograph or mask
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 Size = Annotated[int, Field(ge=1, le=1024)]
@@ -45,12 +44,9 @@ class Masks:
 
     def fingerprint(self) -> str:
         """A digest of the encoded files, their names and the settings; the path does not enter. Raises as `read`."""
-        digest = hashlib.sha256()
-        for pair in _read_pairs(_find_pairs(self.path.expanduser())[0]):
-            for part in (pair.name.encode(), pair.photograph, pair.mask):
-                digest.update(hashlib.sha256(part).digest())
+        digest = digest_pairs(_read_pairs(_find_pairs(self.path.expanduser())[0]))
         settings = [self.size, self.threshold, self.num_valid, self.num_test, self.split_seed]
-        return json.dumps([self.kind, digest.hexdigest(), *settings])
+        return json.dumps([self.kind, digest, *settings])
 
     def resolved(self) -> "Masks":
         """The same corpus from any folder: with an absolute path."""
@@ -61,19 +57,8 @@ class Masks:
         folder = self.path.expanduser()
         pairs, notes = _find_pairs(folder)
         chosen = self._split(folder, list(pairs))
-        decoded = {
-            name: decode_pairs(
-                _read_pairs({each: pairs[each] for each in names}), len(names), self.size, self.threshold
-            )
-            for name, names in chosen.items()
-        }
-        return LevelSplits(
-            source=str(folder),
-            train=decoded["train"].images,
-            valid=decoded["valid"].images,
-            test=decoded["test"].images,
-            notes=(*notes, *notes_of(str(folder), decoded, self.threshold)),
-        )
+        found = decode_splits(str(folder), _read_pairs(pairs), chosen, self.size, self.threshold)
+        return replace(found, notes=(*notes, *found.notes))
 
     def _split(self, folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
         """The names of each split, in their order."""
@@ -129,13 +114,3 @@ def _by_name(folder: Path) -> dict[str, Path]:
 def _read_pairs(pairs: Mapping[str, tuple[Path, Path]]) -> Iterator[Pair]:
     for name, (photograph, mask) in pairs.items():
         yield Pair(name=name, photograph=read_file(photograph), mask=read_file(mask))
-
-
-def read_file(path: Path) -> bytes:
-    """A file's bytes. Raises ValueError, naming it, where it cannot be read or is very large."""
-    try:
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise ValueError(f"{path}: has {size:,} bytes, more than the {MAX_FILE_BYTES:,} that are read")
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}; mend it or take it away") from error

@@ -1,7 +1,9 @@
 """Photographs and masks: what is paired, how it is decoded and split, and that nothing is lost without a word."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ import torch
 from mask_files import write_pairs
 from PIL import Image
 
-from corpora.images import ImageBatches, Masks, image_evaluation_batches, load_images, masks
-from corpora.images.pairs import Box, Oddity, Pair, decode_pairs, decode_rgb, resized
+from corpora.images import ImageBatches, Masks, image_evaluation_batches, load_images, members
+from corpora.images.images import LevelSplits
+from corpora.images.pairs import Box, Pair, decode_rgb, decode_splits, resized
 
 
 def corpus(folder: Path, **keys: int) -> Masks:
@@ -128,8 +131,16 @@ def encoded(image: Image.Image, file_format: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def pair(mask: Image.Image, photograph: Image.Image | None = None, **keys: Box) -> Pair:
+def pair(mask: Image.Image, photograph: Image.Image | None = None, **keys: Any) -> Pair:
     return Pair(name="p", photograph=encoded(photograph or mask.convert("RGB")), mask=encoded(mask), **keys)
+
+
+def decoded(one: Pair, size: int = 6, threshold: int = 127) -> LevelSplits:
+    """The pair as the training split, beside two that are as they should be."""
+    plain = Image.fromarray(np.repeat(np.array([[0, 0, 0, 255, 255, 255]], dtype=np.uint8), 6, axis=0))
+    others = {split: replace(pair(plain), name=split) for split in ("valid", "test")}
+    chosen = {"train": [one.name]} | {split: [split] for split in others}
+    return decode_splits("here", [*others.values(), one], chosen, size, threshold)
 
 
 def six_levels() -> Image.Image:
@@ -138,35 +149,55 @@ def six_levels() -> Image.Image:
 
 @pytest.mark.parametrize(("threshold", "on"), [(127, 3), (0, 5), (204, 1)])
 def test_levels_above_the_threshold_are_foreground(threshold: int, on: int) -> None:
-    found = decode_pairs([pair(six_levels())], 1, 6, threshold)
-    assert (found.images.levels[0, 0] == np.array([0] * (6 - on) + [255] * on)).all()
-    assert found.odd[Oddity.GRADED] == ["p"]
-    assert not found.odd[Oddity.EMPTY]
+    found = decoded(pair(six_levels()), threshold=threshold)
+    assert (found.train.levels[0, 0] == np.array([0] * (6 - on) + [255] * on)).all()
+    assert [note.removeprefix("here: 1 pair (p) with a mask of ") for note in found.notes] == [
+        f"other levels than 0 and 255, of which those above {threshold} are foreground"
+    ]
 
 
 def test_the_first_channel_of_a_mask_counts() -> None:
     other = Image.fromarray(255 - np.asarray(six_levels()))
     for mask in (Image.merge("LA", (six_levels(), other)), Image.merge("RGB", (six_levels(), other, other))):
-        found = decode_pairs([pair(mask)], 1, 6, 127)
-        assert (found.images.levels[0, 0] == np.array([0, 0, 0, 255, 255, 255])).all()
+        found = decoded(pair(mask))
+        assert (found.train.levels[0, 0] == np.array([0, 0, 0, 255, 255, 255])).all()
 
 
 def test_sizes_are_reconciled() -> None:
     """A mask of twice the size is read at the nearest pixel, a photograph averaged, and both remain in place."""
     mask = six_levels().resize((12, 12), Image.Resampling.NEAREST)
     photograph = Image.fromarray(np.asarray(six_levels().convert("RGB").resize((18, 18), Image.Resampling.NEAREST)))
-    found = decode_pairs([pair(mask, photograph)], 1, 6, 127)
-    assert found.odd[Oddity.OTHER_SIZE] == ["p"]
-    assert (found.images.levels[0, 0] == np.array([0, 0, 0, 255, 255, 255])).all()
-    assert np.array_equal(np.unique(found.images.levels), [0, 255])
-    assert found.images.context is not None
-    assert (np.diff(found.images.context[0].astype(int), axis=2) > 30).all()
+    found = decoded(pair(mask, photograph))
+    assert any("(p) with a mask of another size" in note for note in found.notes)
+    assert (found.train.levels[0, 0] == np.array([0, 0, 0, 255, 255, 255])).all()
+    assert np.array_equal(np.unique(found.train.levels), [0, 255])
+    assert found.train.context is not None
+    assert (np.diff(found.train.context[0].astype(int), axis=2) > 30).all()
     box = (9.0, 0.0, 18.0, 9.0)  # the photograph's upper right quarter
-    found = decode_pairs([pair(mask, photograph, box=box)], 1, 6, 127)
-    assert (found.images.levels == 255).all()
-    assert found.odd[Oddity.FULL] == ["p"]
-    assert found.images.context is not None
-    assert found.images.context.min() > 127
+    found = decoded(pair(mask, photograph, crop="box", box=box))
+    assert (found.train.levels == 255).all()
+    assert any("(p) with a mask that is all foreground" in note for note in found.notes)
+    assert found.train.context is not None
+    assert found.train.context.min() > 127
+
+
+@pytest.mark.parametrize(("box", "on"), [((-5.0, -5.0, 2.0, 9.0), 0), ((3.0, 2.0, 60.0, 5.0), 6)])
+def test_a_box_is_cut_at_the_edge(box: Box, on: int) -> None:
+    found = decoded(pair(six_levels(), crop="box", box=box), threshold=100)
+    assert (found.train.levels[0] > 0).sum() == 6 * on
+
+
+def test_the_square_in_the_middle() -> None:
+    wide = six_levels().crop((0, 0, 6, 2))
+    found = decoded(pair(wide, crop="square"), size=2)
+    assert found.train.levels[0, 0].tolist() == [[0, 255], [0, 255]]
+
+
+def test_a_box_beside_the_photograph() -> None:
+    with pytest.raises(
+        ValueError, match=r"split can be decoded; .* p: box \(6.0, 0.0, 9.0, 3.0\) holds no pixel of its 6×6"
+    ):
+        decoded(pair(six_levels(), crop="box", box=(6.0, 0.0, 9.0, 3.0)))
 
 
 def test_masks_without_foreground(tmp_path: Path) -> None:
@@ -185,7 +216,7 @@ def test_a_split_of_damaged_images_alone_is_an_error(tmp_path: Path) -> None:
     write_pairs(tmp_path)
     for path in (tmp_path / "images").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"none of the 7 pairs of the train split .* photograph p\d\d: no image that"):
+    with pytest.raises(ValueError, match=r"no pair of the train split can .* photograph p\d\d: no image that"):
         corpus(tmp_path).read()
 
 
@@ -193,15 +224,14 @@ def test_a_bomb_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     small = pair(six_levels())
     for limit in (17, 35):  # the first makes Pillow refuse, the second warn
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        found = decode_pairs([small], 1, 6, 127)
-        assert len(found.images) == 0
-        assert "photograph p: too large (Image size (36 pixels)" in found.odd[Oddity.DAMAGED][0]
+        with pytest.raises(ValueError, match=r"photograph (p|test|valid): too large \(Image size \(36 pixels\)"):
+            decoded(small)
 
 
 def test_too_large_a_corpus_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"corpus\.size: 10,000,000 pairs of 128×128 pixels have 655,360,000,000 val"):
-        decode_pairs([], 10_000_000, 128, 127)
-    monkeypatch.setattr(masks, "MAX_FILE_BYTES", 10)
+        decode_splits("here", [], {"train": ["p"] * 10_000_000, "valid": [], "test": []}, 128, 127)
+    monkeypatch.setattr(members, "MAX_FILE_BYTES", 10)
     with pytest.raises(ValueError, match=r"p\d\d\.png: has .* bytes, more than the 10 that are read"):
         corpus(write_pairs(tmp_path)).fingerprint()
 
