@@ -42,7 +42,7 @@ class Method:
 METHODS = {
     "baseline": Method("baseline"),
     "GSNN": Method("cvae", ("objective={kind: hybrid, bound_share: 0.0}", "model.recognition=false")),
-    "CVAE": Method("cvae", ("objective={kind: elbo}",)),
+    "CVAE": Method("cvae"),
     "hybrid": Method("cvae", ("objective={kind: hybrid, bound_share: 0.5}",)),
 }
 HEAD = (
