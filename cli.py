@@ -14,14 +14,14 @@ from textvae.options import (
     JSON,
     LABEL,
     OUT,
-    PRECISION,
     RECIPE,
     RUN,
-    SAMPLES,
-    SEED,
     SET,
+    comparison_options,
     generation_options,
+    measuring_options,
     options_of,
+    predicting_options,
     recipe_names,
     run_names,
     training_options,
@@ -150,15 +150,7 @@ def train(
 
 @cli.command()
 @RUN
-@click.option("--split", default="test", show_default=True, help="train, valid or test.")
-@click.option("--samples", type=SAMPLES, default=100, show_default=True, help="Importance samples of each example.")
-@click.option("--half-width", type=float, help="Stop drawing where the noise in the NLL is within so many nats.")
-@PRECISION
-@click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed.")
-@click.option("--full", is_flag=True, help="Of text, also samples of the prior against the corpus, and smoothness.")
-@CHECKPOINT
-@SEED
-@JSON
+@measuring_options
 @click.pass_context
 def measure(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Measure a RUN: bound, KL, mutual information, active units, use of z, with intervals."""
@@ -167,13 +159,7 @@ def measure(context: click.Context, /, as_json: bool, **_: Any) -> None:
 
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, shell_complete=run_names)
-@click.option("--split", default="test", show_default=True, help="train, valid or test.")
-@click.option("--samples", type=SAMPLES, help="Measure again where K, the importance samples, is another.")
-@click.option("--limit", type=click.IntRange(min=2), help="Measure again where the number of examples is another.")
-@click.option("--seed", type=click.IntRange(min=0), help="Measure again where the seed of the measuring is another.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a report there: one page, nothing beside it.")
-@click.option("--csv", is_flag=True, help="Print CSV instead of tables; --json goes before it.")
-@JSON
+@comparison_options
 def compare(runs: tuple[str, ...], html: Path | None, csv: bool, as_json: bool, **asked: Any) -> None:
     """Put RUNS side by side: paired differences from the first, seeds pooled, what may not be compared."""
     from latent.reporting.comparison_report import run_comparison
@@ -203,6 +189,15 @@ def compare(runs: tuple[str, ...], html: Path | None, csv: bool, as_json: bool, 
 @click.pass_context
 def sample(context: click.Context, /, as_json: bool, **_: Any) -> None:
     """Draw from the prior: print sentences, or write images."""
+    show_result(as_json, call(context))
+
+
+@cli.command()
+@RUN
+@predicting_options
+@click.pass_context
+def predict(context: click.Context, /, as_json: bool, **_: Any) -> None:
+    """Write a mask for each photograph in a folder: a PNG of its own size."""
     show_result(as_json, call(context))
 
 

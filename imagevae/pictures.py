@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latent.training.files import write_atomically
 
-PIXELS_PER_CELL = 56  # of the shorter side of an image on the page
+PIXELS_PER_CELL = 56  # of the shorter side of an image on the page, at least
 DPI = 100
 MOST_CELLS = 2_000  # of one picture
 GREY = "0.35"
@@ -35,7 +35,7 @@ def grid_png(
         raise ValueError(f"a picture of {num_images:,} images cannot be drawn; ask for 1 to {MOST_CELLS:,}")
     num_rows = math.ceil(num_images / num_columns)
     sheet = _sheet(images, num_rows, num_columns)
-    scale = PIXELS_PER_CELL / min(height, width)
+    scale = max(1.0, PIXELS_PER_CELL / min(height, width))
     left = 0.12 * max((len(label) for label in row_labels), default=0)  # inches: about a letter of the font
     top = 0.25 if column_labels else 0.0
     inner = (scale * width * num_columns / DPI, scale * height * num_rows / DPI)

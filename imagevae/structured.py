@@ -100,8 +100,11 @@ def accuracy(predicted: Float[Tensor, "N D"], batch: ImageBatch) -> Float[Tensor
     return batch.mean_over_scored(is_right.double())
 
 
-def shown(batch: ImageBatch, y: Float[Tensor, "N D"] | None) -> Float[Tensor, "N C H W"]:
-    """x and the given y as one image on the CPU, or x in a field of grey."""
+def shown(batch: ImageBatch, y: Float[Tensor, "N D"] | None) -> Float[Tensor, "N _ H W"]:
+    """x and the given y as one image on the CPU, or x in a field of grey; of another image as x, x or y by itself."""
+    if batch.scored is None:
+        assert batch.context is not None
+        return batch.context.cpu() if y is None else y.unflatten(1, batch.pixels.shape[1:]).cpu()
     inside = torch.full_like(batch.pixels, UNKNOWN) if y is None else y.unflatten(1, batch.pixels.shape[1:])
     return completed(batch, inside).cpu()
 

@@ -12,6 +12,7 @@ from imagevae import generation
 from imagevae.completions import completions_png
 from imagevae.measuring import measure as measure_run
 from imagevae.pictures import grid_png, save_png
+from imagevae.prediction import predict_folder
 from imagevae.recipe import ImageRecipe
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.tables import corpus_lines, measured_lines
@@ -19,7 +20,7 @@ from latent.reporting.stored_measures import save_measures
 from latent.training.console import Shown
 
 NUM_RECONSTRUCTED = 10  # test images where none is named
-NUM_COMPLETED = 8  # test images of which a part is given
+NUM_COMPLETED = 8  # test images with which something is given
 
 open_run = open_trained_images
 
@@ -34,7 +35,7 @@ def measure(trained: TrainedImages, *, samples: int, full: bool, **settings: Any
 def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:
     """Images from the prior; of a conditional model a row for each draw and a column for each class.
 
-    A model that is given a part of each image completes test images, a row for each.
+    A model that is given a part of each image, or a photograph, predicts test images, a row for each.
     """
     if trained.form.has_context:
         return _complete(trained, num_samples, seed, out, label)
@@ -55,6 +56,13 @@ def _complete(trained: TrainedImages, num_samples: int, seed: int, out: Path | N
     picture = completions_png(trained, generation.images_of_test(trained, indices), num_samples, seed)
     path = _written(trained, out, "samples.png", picture)
     return Shown({"picture": str(path), "seed": seed, "images": indices}, [str(path)])
+
+
+def predict(trained: TrainedImages, *, images: Path, out: Path, seed: int) -> Shown:
+    """Masks of the photographs in a folder, and why others have none."""
+    found = predict_folder(trained, images, out, seed)
+    lines = [f"{len(found.written):,} masks in {out}", *(f"left out: {reason}" for reason in found.left_out)]
+    return Shown({"masks": [str(path) for path in found.written], "left_out": list(found.left_out)}, lines)
 
 
 def reconstruct(trained: TrainedImages, *, examples: tuple[str, ...], seed: int, out: Path | None) -> Shown:

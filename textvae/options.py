@@ -56,8 +56,39 @@ TRAINING = (
     ),
 )
 
+SPLIT = click.option("--split", default="test", show_default=True, help="train, valid or test.")
+MEASURING = (
+    SPLIT,
+    click.option("--samples", type=SAMPLES, default=100, show_default=True, help="Importance samples of each example."),
+    click.option("--half-width", type=float, help="Stop drawing where the noise in the NLL is within so many nats."),
+    PRECISION,
+    click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed."),
+    click.option("--full", is_flag=True, help="Of text, also samples of the prior against the corpus, and smoothness."),
+    CHECKPOINT,
+    SEED,
+    JSON,
+)
+COMPARISON = (
+    SPLIT,
+    click.option("--samples", type=SAMPLES, help="Measure again where K, the importance samples, is another."),
+    click.option("--limit", type=click.IntRange(min=2), help="Measure again where the number of examples is another."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), help="Measure again where the seed of the measuring is another."
+    ),
+    click.option("--html", type=click.Path(path_type=Path), help="Write a report there: one page, nothing beside it."),
+    click.option("--csv", is_flag=True, help="Print CSV instead of tables; --json goes before it."),
+    JSON,
+)
+PREDICTING = (
+    click.option("--images", required=True, type=click.Path(path_type=Path), help="A folder of photographs."),
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the masks."),
+    CHECKPOINT,
+    SEED,
+    JSON,
+)
+
 TEXT_ONLY = ("decoding", "temperature", "top_k", "top_p", "beam_size", "from_sample", "file")
-IMAGE_ONLY = ("out", "label")
+IMAGE_ONLY = ("out", "label", "images")
 
 
 def options_of(side: str, context: click.Context) -> dict[str, Any]:
@@ -91,6 +122,21 @@ def generation_options(default: str) -> Callable[[Callable[..., None]], Callable
 def training_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options of `train` beside --set."""
     return _with(TRAINING, command)
+
+
+def measuring_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `measure`."""
+    return _with(MEASURING, command)
+
+
+def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `compare`."""
+    return _with(COMPARISON, command)
+
+
+def predicting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `predict`."""
+    return _with(PREDICTING, command)
 
 
 def _with(options: tuple[Option, ...], command: Callable[..., None]) -> Callable[..., None]:

@@ -78,7 +78,10 @@ def _at(names: Sequence[str], indices: Int64[np.ndarray, " M"]) -> list[str]:
 
 def _find_pairs(folder: Path) -> tuple[dict[str, tuple[Path, Path]], tuple[str, ...]]:
     """Each name's photograph and mask, by name, and notes on what has no partner. Raises ValueError for none."""
-    photographs, masks = (_by_name(folder / part) for part in ("images", "masks"))
+    photographs, masks = (
+        images_below(folder / part, "set corpus.path to a folder with images in images/ and masks/")
+        for part in ("images", "masks")
+    )
     alone = {"photograph": sorted(photographs.keys() - masks), "mask": sorted(masks.keys() - photographs)}
     left_out = [counted(names, kind) for kind, names in alone.items()]
     pairs = {name: (photographs[name], masks[name]) for name in sorted(photographs.keys() & masks)}
@@ -94,15 +97,21 @@ def _find_pairs(folder: Path) -> tuple[dict[str, tuple[Path, Path]], tuple[str, 
     )
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """The images in a folder and below it, by their path there without the ending."""
+def is_image(path: Path) -> bool:
+    """Whether the file is an image by its ending, and not hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def images_below(folder: Path, remedy: str) -> dict[str, Path]:
+    """The images in a folder and below it, by their path there without the ending.
+
+    Raises ValueError, with the remedy, where there is no folder, and for two images of one name.
+    """
     if not folder.is_dir():
-        raise ValueError(
-            f"{folder}: there is no such folder; set corpus.path to a folder with images in images/ and masks/"
-        )
+        raise ValueError(f"{folder}: there is no such folder; {remedy}")
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+        if not (is_image(path) and path.is_file()):
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:

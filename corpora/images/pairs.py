@@ -168,7 +168,10 @@ def decode_rgb(where: str, data: bytes) -> Image.Image:
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
             if image.mode in ("I", "F"):
                 raise ValueError(f"pixels of 32 bits, in mode {image.mode}")
-            return image.convert("RGBA").convert("RGB")  # a palette's own transparency would be warned of otherwise
+            plain = (
+                image.convert("RGBA") if image.mode in ("P", "PA") else image
+            )  # else their transparency is warned of
+            return plain.convert("RGB")
         except UNREADABLE as error:
             raise ValueError(f"{where}: damaged or of no use ({error}); mend it or leave it out") from error
 

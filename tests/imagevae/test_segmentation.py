@@ -1,5 +1,6 @@
 """Measures of predicted masks against hand-made ones and torchmetrics, and in runs of photographs."""
 
+import io
 import json
 from dataclasses import replace
 from itertools import combinations
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from mask_files import write_pairs
+from PIL import Image
 from tiny import start_image_run
 from torch import Tensor
 from torchmetrics.functional.classification import binary_calibration_error, binary_jaccard_index
@@ -19,7 +21,9 @@ from torchmetrics.functional.segmentation import mean_iou
 
 import cli
 from imagevae.measuring import measure
+from imagevae.prediction import _mask, predict_folder
 from imagevae.recipe import ImageRecipe
+from imagevae.run_kind import KIND
 from imagevae.segmentation import (
     MaskPredictions,
     calibration_error,
@@ -33,6 +37,8 @@ from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import IMAGE
 from imagevae.structured import draws, predict
 from latent.measures import Estimate
+from latent.reporting.comparison import compare_runs
+from latent.reporting.comparison_report import write_comparison
 from latent.training import Run
 
 SIDE = 8
@@ -230,3 +236,86 @@ def test_measure_prints_and_keeps_every_figure(run: Run) -> None:
     assert "another image of 3 channels" in printed
     said = json.loads(invoked("measure", run.path, "--samples", "3", "--json"))
     assert said["conditional"]["masks"].keys() >= {"calibration_error", "jaccard_of_averaged", "num_bins"}
+
+
+def test_predictions_of_a_folder(run: Run, trained: TrainedImages, tmp_path: Path) -> None:
+    """Each mask has its photograph's size, depends on it alone, and is what `measure` scores."""
+    photographs, out = tmp_path / "photographs", tmp_path / "masks"
+    (photographs / "more").mkdir(parents=True)
+    source = run.path.parent / "images"
+    Image.open(source / "p00.png").save(photographs / "small.png")
+    Image.open(source / "p00.png").resize((301, 40), Image.Resampling.NEAREST).save(photographs / "more" / "wide.jpg")
+    Image.open(source / "p01.png").convert("L").save(photographs / "grey.bmp")
+    (photographs / "damaged.png").write_bytes((source / "p02.png").read_bytes()[:70])
+    (photographs / "notes.txt").write_text("no image")
+    said = json.loads(invoked("predict", run.path, "--images", photographs, "--out", out, "--json"))
+    assert said["masks"] == [str(out / name) for name in ("grey.png", "more/wide.png", "small.png")]
+    assert [reason.split(": ")[0] for reason in said["left_out"]] == [
+        str(photographs / name) for name in ("notes.txt", "damaged.png")
+    ]
+    for name, size in (("grey", (20, 14)), ("more/wide", (301, 40)), ("small", (20, 14))):
+        with Image.open(out / f"{name}.png") as mask:
+            assert (mask.mode, mask.size) == ("L", size)
+            assert set(np.unique(np.asarray(mask))) <= {0, 255}
+    (photographs / "grey.bmp").unlink()
+    before = (out / "small.png").read_bytes()
+    printed = invoked("predict", run.path, "--images", photographs, "--out", out)
+    assert printed.startswith(f"2 masks in {out}\nleft out: ")
+    assert (out / "small.png").read_bytes() == before
+
+
+def test_a_predicted_mask_is_the_one_that_is_measured(run: Run, trained: TrainedImages, tmp_path: Path) -> None:
+    """At the model's own size, where nothing is interpolated."""
+    levels = trained.splits.test.context
+    assert levels is not None
+    (tmp_path / "images").mkdir()
+    for number, photograph in enumerate(levels):
+        Image.fromarray(photograph.transpose(1, 2, 0)).save(tmp_path / "images" / f"{number}.png")
+    found = predict_folder(trained, tmp_path / "images", tmp_path / "out")
+    ours = np.stack([np.asarray(Image.open(path)) for path in found.written]) > 0
+    expected = predict(trained.model, trained.splits.test.batch(range(8)), 50).averaged.unflatten(1, (8, 8))
+    sure = ((expected - 0.5).abs() > 0.1).numpy()  # beyond the noise of 50 draws
+    assert sure.mean() > 0.5
+    assert (ours == (expected > 0.5).numpy())[sure].all()
+
+
+def test_a_mask_is_enlarged_by_its_probabilities() -> None:
+    probability = torch.zeros(1, 4, 4)
+    probability[0, :, :2] = 1.0
+    found = np.asarray(Image.open(io.BytesIO(_mask(probability, (40, 20)))))
+    assert (found == np.repeat([[255, 0]], 20, axis=1)).all()
+    assert found.shape == (20, 40)
+
+
+def test_what_cannot_be_predicted(run: Run, trained: TrainedImages, tmp_path: Path) -> None:
+    def refused(message: str, images: Path, out: Path = tmp_path / "out", one: TrainedImages = trained) -> None:
+        with pytest.raises(ValueError, match=message):
+            predict_folder(one, images, out)
+
+    refused("nowhere: there is no such folder; give a folder of photographs with --images", tmp_path / "nowhere")
+    refused("no photograph that can be read$", tmp_path)
+    (tmp_path / "a.png").write_bytes(b"no image")
+    refused(r"no photograph that can be read; .*a\.png: no image that can be read", tmp_path)
+    refused("the folder of the photographs, which masks would replace", tmp_path, tmp_path / ".")
+    digits = replace(trained, form=replace(trained.form, context_channels=0, num_observed=16))
+    refused("its model is given no photographs; train one with corpus.kind=masks or cub", tmp_path, one=digits)
+
+
+def test_pictures_of_masks(run: Run, trained: TrainedImages, tmp_path: Path) -> None:
+    said = json.loads(invoked("sample", run.path, "-n", "2", "--out", tmp_path / "y.png", "--json"))
+    assert said["images"] == list(range(8))
+    with Image.open(tmp_path / "y.png") as image:
+        cells = np.asarray(image.convert("RGB")).astype(int)
+    photographs, rest = cells[30:, :60], cells[30:, 64:]
+    assert (np.ptp(photographs, axis=2) > 20).mean() > 0.1  # in colour
+    assert np.ptp(rest, axis=2).max() == 0  # masks, predictions and doubt are grey
+    for verb in (("reconstruct",), ("interpolate", "0", "5")):
+        assert invoked(verb[0], run.path, *verb[1:], "--out", tmp_path / "z.png").strip().endswith("z.png")
+    found = compare_runs(KIND, [run], num_samples=2, limit=8, say=lambda _: None)
+    write_comparison(tmp_path / "report.html", found)
+    assert (tmp_path / "report.html").read_text("utf-8").count("<img") == 3
+
+
+def test_what_does_not_fit_is_found_before_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"vae does not fit corpus\.kind masks; set model\.kind=structured_cvae"):
+        IMAGE.check(recipe(tmp_path, "model={kind: vae}"))
