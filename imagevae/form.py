@@ -1,6 +1,6 @@
 """The form of a corpus' images: what a model must know to be built, kept in its run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from pydantic import TypeAdapter
@@ -54,6 +54,16 @@ class ImageForm:
     def has_context(self) -> bool:
         """Whether anything is given to predict an image."""
         return self.num_observed + self.context_channels > 0
+
+    @property
+    def given(self) -> "ImageForm":
+        """What is given as images by themselves, of the same size."""
+        return replace(self, channels=self.context_channels or self.channels, num_observed=0, context_channels=0)
+
+    @property
+    def joined(self) -> "ImageForm":
+        """What is given and what is predicted as one image."""
+        return replace(self, channels=self.context_channels + self.channels, num_observed=0, context_channels=0)
 
     @property
     def num_scored(self) -> int:

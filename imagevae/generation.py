@@ -9,7 +9,7 @@ from torch import Tensor
 
 from corpora.images import ImageBatch, Images, image_evaluation_batches
 from imagevae.session import TrainedImages
-from imagevae.side import IMAGES_AT_ONCE
+from imagevae.side import images_at_once
 from latent.distributions import concatenate
 from latent.distributions.paths import PATHS
 from latent.measures import evaluating
@@ -62,7 +62,7 @@ def decode(trained: TrainedImages, z: Float[Tensor, "N Z"], batch: ImageBatch) -
     """E[x|z] for N latent vectors; of the batch only the classes are used."""
     images = []
     with evaluating(trained.model, 0):
-        for rows in torch.arange(len(z), device=z.device).split(IMAGES_AT_ONCE):
+        for rows in torch.arange(len(z), device=z.device).split(images_at_once(trained.form)):
             outputs = trained.model.outputs(z[rows].unsqueeze(0), batch.take(rows))[0]
             images.append(trained.form.images(trained.model.likelihood.mean(outputs)).cpu())
     return torch.cat(images)
@@ -84,7 +84,7 @@ def posterior_means(trained: TrainedImages, split: str) -> Float[Tensor, "N Z"]:
 
 def means_of(trained: TrainedImages, images: Images) -> Float[Tensor, "N Z"]:
     """E[z|x] of each of the images."""
-    batches = image_evaluation_batches(images, IMAGES_AT_ONCE)
+    batches = image_evaluation_batches(images, images_at_once(trained.form))
     with evaluating(trained.model, 0):
         parts = [trained.model.posterior(batch.to(trained.device)) for batch in batches]
         means: Tensor = concatenate(*parts).mean

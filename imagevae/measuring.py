@@ -14,7 +14,7 @@ from imagevae.classifier import trained_classifier
 from imagevae.likelihoods import LikelihoodKind
 from imagevae.sample_quality import SampleQuality, measure_samples
 from imagevae.session import TrainedImages
-from imagevae.side import IMAGES_AT_ONCE, ROWS_AT_ONCE
+from imagevae.side import images_at_once, rows_at_once
 from imagevae.structured import ConditionalMeasures, measure_conditional
 from latent.measures import (
     BoundMeasures,
@@ -69,7 +69,7 @@ def measure(
     """
     _check_samples(trained, with_samples)
     images = choose_images(trained, split, limit, seed)
-    batches = list(image_evaluation_batches(images, IMAGES_AT_ONCE))
+    batches = list(image_evaluation_batches(images, images_at_once(trained.form)))
     model, device = trained.model, trained.device
     found = measure_split(
         model,
@@ -77,7 +77,7 @@ def measure(
         device,
         num_samples,
         half_width=half_width,
-        rows_at_once=ROWS_AT_ONCE,
+        rows_at_once=rows_at_once(trained.form),
         seed=seed,
         precision=precision,
     )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,15 +11,41 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from imagevae.form import ImageForm
+from latent.distributions import NormalHead
 
 Activation = Literal["tanh", "relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
+class FlatNetwork(ABC):
+    """Encoders to features without a place, and decoders: what the networks of structured prediction consist of."""
+
+    @abstractmethod
+    def encoder(self, form: ImageForm, context_size: int) -> "MlpEncoder | ConvEncoder":
+        """From pixels and a context to features."""
+
+    @abstractmethod
+    def decoder(self, form: ImageForm, num_inputs: int) -> "MlpDecoder | ConvDecoder":
+        """From z and a context to an output for every pixel."""
+
+    def predictor(self, form: ImageForm) -> "Predictor":
+        """From x to logits."""
+        return Predictor(self.encoder(form.given, 0), form.num_pixels)
+
+    def normal(self, form: ImageForm, latent_size: int) -> "NormalNetwork":
+        """From x and y as one image to a normal."""
+        return NormalNetwork(self.encoder(form.joined, 0), latent_size)
+
+    def generator(self, form: ImageForm, latent_size: int) -> "MlpDecoder | ConvDecoder":
+        """From z to logits; of x there is no more to know."""
+        return self.decoder(form, latent_size)
+
+
 @dataclass(frozen=True, kw_only=True)
-class MlpConfig:
+class MlpConfig(FlatNetwork):
     """Hidden layers of the encoder from the pixels on; the decoder has them in reverse."""
 
     kind: Literal["mlp"] = "mlp"
@@ -35,7 +62,7 @@ class MlpConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvConfig:
+class ConvConfig(FlatNetwork):
     """4×4 convolutions of stride 2, one for each number of channels, then a hidden layer; the decoder in reverse."""
 
     kind: Literal["conv"] = "conv"
@@ -158,6 +185,56 @@ class ConvDecoder(nn.Module):
         """An output for each of the D = C·H·W values."""
         images: Tensor = self.convolutions(self.unflatten(self.layers(z)))
         return images[..., : self.form.height, : self.form.width].flatten(1) + self.bias
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a predictor says: a logit for each of D pixels, and maps of x that a generator may read."""
+
+    logits: Float[Tensor, "B D"]
+    maps: tuple[Tensor, ...] = ()
+
+    def detached(self) -> "Prediction":
+        """The same without a gradient."""
+        return Prediction(self.logits.detach(), tuple(each.detach() for each in self.maps))
+
+
+class Predictor(nn.Module):
+    """From x to a logit for every pixel; where x is a part of the image, those of its own pixels are of no use."""
+
+    def __init__(self, encoder: MlpEncoder | ConvEncoder, num_pixels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.output = initialised(nn.Linear(encoder.num_features, num_pixels))
+
+    def start_at(self, logits: Float[Tensor, " D"]) -> None:
+        """Begin with these whatever x is."""
+        with torch.no_grad():
+            self.output.bias.copy_(logits)
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Prediction:
+        """Logits alone."""
+        return Prediction(self.output(read(self.encoder, images.to(self.output.weight.dtype))))
+
+
+class NormalNetwork(nn.Module):
+    """From x and y, or a guess of y, as one image to a diagonal normal."""
+
+    def __init__(self, encoder: MlpEncoder | ConvEncoder, latent_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = NormalHead(encoder.num_features, latent_size)
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Distribution:
+        """Batch shape B, event shape Z."""
+        found: Distribution = self.head(read(self.encoder, images.to(self.head.mean.weight.dtype)))
+        return found
+
+
+def read(encoder: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
+    """The encoder's features of images alone."""
+    found: Tensor = encoder(images, images.new_zeros(len(images), 0))
+    return found
 
 
 def _factor(form: ImageForm, channels: Sequence[int]) -> int:

@@ -14,15 +14,13 @@ from imagevae.models import ImageModel
 from imagevae.recipe import ImageRecipe
 from latent.training import Run, Schema, Side, TrainingData
 
-IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed
-CORPORA_WITH_CONTEXT = (
-    "cub",
-    "digits_quadrants",
-    "masks",
-    "mnist_quadrants",
-)  # of images with which something is given
+IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed, of images of MNIST's size
+PHOTOGRAPHS = ("cub", "masks")  # corpora of masks, with each of which a photograph is given
+CORPORA_WITH_CONTEXT = ("digits_quadrants", "mnist_quadrants", *PHOTOGRAPHS)  # of images with which something is given
 MODELS_OF_CONTEXT = ("structured_baseline", "structured_cvae")  # which read that
 ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
+PIXELS_AT_ONCE = 784 * IMAGES_AT_ONCE  # what a network makes of larger images would fill the memory
+PIXELS_OF_ROWS = 4096 * ROWS_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,13 @@ class ImageMaterial:
     def batches(self) -> ImageBatches:
         """The order of training."""
         train = self.recipe.train
-        return ImageBatches(self.splits.train, train.images_per_batch, train.seed, self.recipe.corpus.binarisation)
+        return ImageBatches(
+            self.splits.train,
+            train.images_per_batch,
+            train.seed,
+            self.recipe.corpus.binarisation,
+            train.augmentation,
+        )
 
     def training_data(self) -> TrainingData:
         """The order of training and the validation batches."""
@@ -86,7 +90,17 @@ class ImageMaterial:
         valid = self.splits.valid
         size = min(self.recipe.train.validation_size, len(valid))
         subset = valid.select(np.random.default_rng(0).permutation(len(valid))[:size])
-        return list(image_evaluation_batches(subset, IMAGES_AT_ONCE))
+        return list(image_evaluation_batches(subset, images_at_once(self.form)))
+
+
+def images_at_once(form: ImageForm) -> int:
+    """In a batch where no gradient is needed."""
+    return max(1, min(IMAGES_AT_ONCE, PIXELS_AT_ONCE // form.num_pixels))
+
+
+def rows_at_once(form: ImageForm) -> int:
+    """Draws times images in one call of the decoder, several times as many as images, which are read for each call."""
+    return max(1, min(ROWS_AT_ONCE, PIXELS_OF_ROWS // form.num_pixels))
 
 
 def read_material(recipe: ImageRecipe, run: Run | None) -> ImageMaterial:
@@ -99,6 +113,7 @@ def check_recipe(recipe: ImageRecipe) -> None:
     """Raise ValueError where corpus, model, objective and update do not fit one another."""
     check_likelihood(recipe)
     check_structured(recipe)
+    check_augmentation(recipe)
 
 
 def check_likelihood(recipe: ImageRecipe) -> None:
@@ -127,6 +142,16 @@ def check_structured(recipe: ImageRecipe) -> None:
     if model.recognition and objective.kind == "hybrid" and objective.bound_share == 0:
         raise ValueError(
             "objective.bound_share: at 0 nothing would train the recognition network; set model.recognition=false"
+        )
+
+
+def check_augmentation(recipe: ImageRecipe) -> None:
+    """Raise ValueError for images that are to be varied without a photograph beside each."""
+    corpus = recipe.corpus.kind
+    if recipe.train.augmentation is not None and corpus not in PHOTOGRAPHS:
+        raise ValueError(
+            f"train.augmentation: it varies photographs and their masks, and corpus.kind {corpus} has none; "
+            "set train.augmentation=null"
         )
 
 

@@ -14,7 +14,7 @@ from corpora.images import ImageBatch
 from imagevae.models import ImageModel
 from imagevae.models.structured import completed
 from imagevae.segmentation import MaskMeasures, MaskPredictions, compare_masks, measure_masks
-from imagevae.side import ROWS_AT_ONCE
+from imagevae.side import rows_at_once
 from latent.measures import Estimate, FromPrior, SplitMeasured, evaluating, importance_weighted, mean_estimate
 
 NUM_PREDICTIONS = 50  # draws of z that predictions are made from
@@ -133,7 +133,7 @@ def measure_conditional(
             device,
             num_samples,
             half_width=half_width,
-            rows_at_once=ROWS_AT_ONCE,
+            rows_at_once=rows_at_once(model.form),
             seed=seed,
             dtype=found.rounding.dtype,
         )

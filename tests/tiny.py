@@ -1,11 +1,17 @@
 """A corpus and recipes small enough to train in a second."""
 
+import atexit
+import functools
 import random
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from mask_files import write_pairs
+
 from imagevae.recipe import ImageRecipe
-from imagevae.side import IMAGE
+from imagevae.side import IMAGE, PHOTOGRAPHS
 from latent.training import Run, apply_overrides, read_tree
 from latent.training import resume_run as resume_run_of
 from latent.training import start_run as start_run_of
@@ -73,21 +79,45 @@ def resume_run(run: Run) -> Run:
     return resume_run_of(TEXT, run)
 
 
-SMALLER = {"mlp": {"hidden_sizes": [20, 12]}, "conv": {"channels": [4, 6], "hidden_size": 12}}
+SMALLER = {
+    "mlp": {"hidden_sizes": [20, 12]},
+    "conv": {"channels": [4, 6], "hidden_size": 12},
+    "unet": {"channels": [4, 6]},
+}
+
+
+@functools.cache
+def photographs() -> Path:
+    """A folder with photographs and their masks, 16 of them to train on; one for each process."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return write_pairs(folder, 24)
 
 
 def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecipe:
-    """An image recipe on the 8×8 digits, whatever its own corpus, shrunk."""
+    """An image recipe on the 8×8 digits, or on small photographs, whatever its own corpus, shrunk."""
     tree = read_tree(IMAGE.folder / f"{recipe}.yaml")
     own = tree["corpus"]
-    tree["corpus"] = {"kind": "digits", "binarisation": own["binarisation"]}
+    is_of_photographs = own["kind"] in PHOTOGRAPHS
+    if is_of_photographs:
+        tree["corpus"] = {"kind": "masks", "path": str(photographs()), "size": 16, "num_valid": 4, "num_test": 4}
+        tree["model"] |= {"latent_size": 32} if "latent_size" in tree["model"] else {}
+    else:
+        tree["corpus"] = {"kind": "digits", "binarisation": own["binarisation"]}
     if "num_quadrants" in own:
         tree["corpus"] |= {"kind": "digits_quadrants", "num_quadrants": own["num_quadrants"]}
     if "network" in tree["model"]:
         tree["model"]["network"] |= SMALLER[tree["model"]["network"]["kind"]]
     if "steps" in tree.get("update", {}):
         tree["update"] |= {"steps": 10} | {name: 5 for name in tree["update"] if name == "held_steps"}
-    tree["train"] |= {"epochs": 3, "images_per_batch": 100, "precision": "fp32", "log_steps": 5, "checkpoint_steps": 13}
+    size = 5 if is_of_photographs else 100
+    tree["train"] |= {
+        "epochs": 3,
+        "images_per_batch": size,
+        "precision": "fp32",
+        "log_steps": 5,
+        "checkpoint_steps": 13,
+    }
     return IMAGE.schema.validate(apply_overrides(tree, overrides, EXCLUSIVE_KEYS), recipe)
 
 

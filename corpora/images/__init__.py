@@ -1,5 +1,6 @@
 """Data sets and batches of images, and their binarisations. Knows no models."""
 
+from corpora.images.augmentation import Augmentation
 from corpora.images.batches import ImageBatches, image_evaluation_batches
 from corpora.images.binarisation import Binarisation, GreyBinarisation, binarise
 from corpora.images.cub import Cub
@@ -13,6 +14,7 @@ from corpora.images.quadrants import DigitsQuadrants, MnistQuadrants
 from corpora.images.static import MnistStatic
 
 __all__ = [
+    "Augmentation",
     "Binarisation",
     "Cub",
     "Digits",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
+from corpora.images.augmentation import Augmentation
 from corpora.images.binarisation import Binarisation, binarise
 from corpora.images.images import ImageBatch, Images
 
@@ -17,22 +18,32 @@ class _Stream(IntEnum):
 
     ORDER = 0
     BINARISATION = 1
+    AUGMENTATION = 2
 
 
 class ImageBatches:
     """The endless order of training: `batches[i]` is a pure function of (seed, i), so a resumed run needs no state.
 
     Each epoch holds every image once, shuffled by (seed, epoch), in batches of `images_per_batch`, the last of them
-    smaller where there is a rest. Under `dynamic` the pixels of batch i are drawn anew by (seed, i).
+    smaller where there is a rest. Under `dynamic` the pixels of batch i are drawn anew by (seed, i), and so is
+    what `augmentation` does to them.
     """
 
-    def __init__(self, images: Images, images_per_batch: int, seed: int, binarisation: Binarisation) -> None:
+    def __init__(
+        self,
+        images: Images,
+        images_per_batch: int,
+        seed: int,
+        binarisation: Binarisation,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         assert len(images) > 0
         assert images_per_batch > 0
         self._images = images
         self._images_per_batch = images_per_batch
         self._seed = seed
         self._binarisation: Binarisation = binarisation
+        self._augmentation = augmentation
         self._epoch = -1
         self._order: Int64[np.ndarray, " N"]  # of the current epoch
 
@@ -53,7 +64,10 @@ class ImageBatches:
         indices = self._order[start : start + self._images_per_batch].copy()
         chosen = binarise(self._images.select(indices), self._binarisation, (self._seed, _Stream.BINARISATION, index))
         weight = len(indices) * self.num_batches / len(self._images)
-        return replace(chosen.batch(range(len(indices)), weight), indices=torch.from_numpy(indices))
+        batch = replace(chosen.batch(range(len(indices)), weight), indices=torch.from_numpy(indices))
+        if self._augmentation is None:
+            return batch
+        return self._augmentation(batch, (self._seed, _Stream.AUGMENTATION, index))
 
 
 def image_evaluation_batches(images: Images, images_per_batch: int) -> Iterator[ImageBatch]:

@@ -6,23 +6,27 @@ Reference: Sohn et al. 2015, "Learning Structured Output Representation using De
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import PositiveInt
-from torch import Tensor, nn
+from pydantic import Field, PositiveInt
+from torch import Tensor
 from torch.distributions import Distribution
 
 from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.likelihoods import Bernoulli
-from imagevae.networks import MlpConfig, Network, initialised
-from latent.bound import LatentModel
-from latent.distributions import NormalHead, at_least_float32, standard_normal
+from imagevae.networks import ConvConfig, MlpConfig, Prediction
+from imagevae.unet import UnetConfig
+from latent.bound import ElboTerms, LatentModel
+from latent.distributions import at_least_float32, standard_normal
+
+StructuredNetwork = Annotated[MlpConfig | ConvConfig | UnetConfig, Field(discriminator="kind")]
 
 
 def structured_network() -> MlpConfig:
@@ -35,7 +39,7 @@ class StructuredBaselineConfig:
     """p(y|x) with independent pixels, by a network that reads x: what a latent variable is held against."""
 
     kind: Literal["structured_baseline"] = "structured_baseline"
-    network: Network = field(default_factory=structured_network)
+    network: StructuredNetwork = field(default_factory=structured_network)
     likelihood: Literal["bernoulli"] = "bernoulli"
 
     def build(self, form: ImageForm) -> "StructuredBaseline":
@@ -55,7 +59,7 @@ class StructuredCvaeConfig:
 
     kind: Literal["structured_cvae"] = "structured_cvae"
     latent_size: PositiveInt = 200
-    network: Network = field(default_factory=structured_network)
+    network: StructuredNetwork = field(default_factory=structured_network)
     likelihood: Literal["bernoulli"] = "bernoulli"
     recognition: bool = True
     freeze_baseline: bool = False
@@ -79,50 +83,6 @@ def check_context(kind: str, form: ImageForm) -> None:
             f"model.kind: a {kind} is given a part of each image or another image whole, and the corpus gives neither; "
             "set corpus.kind=mnist_quadrants or digits_quadrants (parts), or masks (photographs)"
         )
-
-
-def with_channels(form: ImageForm, num_channels: int) -> ImageForm:
-    """The form of images of the same size that are all there is."""
-    return replace(form, channels=num_channels, num_observed=0, context_channels=0)
-
-
-class BaselineNetwork(nn.Module):
-    """From x to a logit for every pixel; where x is a part of the image, those of its own pixels are of no use."""
-
-    def __init__(self, form: ImageForm, network: Network) -> None:
-        super().__init__()
-        self.encoder = network.encoder(with_channels(form, form.context_channels or form.channels), 0)
-        self.output = initialised(nn.Linear(self.encoder.num_features, form.num_pixels))
-
-    def start_at(self, mean: Float[np.ndarray, "C H W"]) -> None:
-        """Begin with the mean of the training images."""
-        with torch.no_grad():
-            self.output.bias.copy_(Bernoulli(mean.size).initial_bias(torch.from_numpy(mean).float().flatten()))
-
-    def forward(self, batch: ImageBatch) -> Float[Tensor, "B D"]:
-        """A logit for each of D pixels, of which those of y count."""
-        found: Tensor = self.output(read(self.encoder, given(batch).to(self.output.weight.dtype)))
-        return found
-
-
-class NormalNetwork(nn.Module):
-    """From x and y, or a guess of y, to a diagonal normal."""
-
-    def __init__(self, form: ImageForm, network: Network, latent_size: int) -> None:
-        super().__init__()
-        self.encoder = network.encoder(with_channels(form, form.context_channels + form.channels), 0)
-        self.head = NormalHead(self.encoder.num_features, latent_size)
-
-    def forward(self, images: Float[Tensor, "B C H W"]) -> Distribution:
-        """Batch shape B, event shape Z."""
-        found: Distribution = self.head(read(self.encoder, images.to(self.head.mean.weight.dtype)))
-        return found
-
-
-def read(encoder: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F"]:
-    """The encoder's features of images alone."""
-    found: Tensor = encoder(images, images.new_zeros(len(images), 0))
-    return found
 
 
 def given(batch: ImageBatch) -> Float[Tensor, "B C H W"]:
@@ -156,16 +116,16 @@ class StructuredBaseline(LatentModel[ImageBatch]):
 
     latent_size = 0
 
-    def __init__(self, form: ImageForm, network: Network) -> None:
+    def __init__(self, form: ImageForm, network: StructuredNetwork) -> None:
         super().__init__()
         self.form = form
         self.num_classes = 0  # that it is told
-        self.baseline = BaselineNetwork(form, network)
+        self.baseline = network.predictor(form)
         self.likelihood = Bernoulli(form.num_pixels)
 
     def start_at(self, mean: Float[np.ndarray, "C H W"]) -> None:
         """Begin with the mean of the training images."""
-        self.baseline.start_at(mean)
+        self.baseline.start_at(self.likelihood.initial_bias(torch.from_numpy(mean).float().flatten()))
 
     def posterior(self, batch: ImageBatch) -> Distribution:
         """The prior: batch shape B, event shape 0."""
@@ -173,7 +133,7 @@ class StructuredBaseline(LatentModel[ImageBatch]):
 
     def prior(self, batch: ImageBatch) -> Distribution:
         """The one distribution over no dimensions: batch shape B, event shape 0."""
-        return standard_normal(len(batch), self.latent_size, self.baseline.output.weight)
+        return standard_normal(len(batch), self.latent_size, next(self.parameters()))
 
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B"]:
         """log p(y|x) in nats, whatever the draw."""
@@ -181,8 +141,8 @@ class StructuredBaseline(LatentModel[ImageBatch]):
 
     def outputs(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B D"]:
         """A logit for each of D pixels, of which those of y count; the same for every draw."""
-        logits: Tensor = self.baseline(batch)
-        return logits.expand(len(z), -1, -1)
+        said: Prediction = self.baseline(given(batch))
+        return said.logits.expand(len(z), -1, -1)
 
 
 class StructuredCvae(LatentModel[ImageBatch]):
@@ -190,28 +150,31 @@ class StructuredCvae(LatentModel[ImageBatch]):
 
     \[ a = \mathrm{baseline}(x) + \mathrm{decoder}(z). \]
 
+    A U-Net's decoder also reads the maps of x that its baseline has made.
+
     x and y, or ŷ, are read as one image, of the channels of both where x is another one. That the prior network sees
     the baseline's guess is what the paper calls a recurrent connection. A prediction draws z from p(z|x): q has a say
     in training and in the bound alone.
     """
 
     def __init__(
-        self, form: ImageForm, latent_size: int, network: Network, *, recognition: bool, freeze_baseline: bool
+        self, form: ImageForm, latent_size: int, network: StructuredNetwork, *, recognition: bool, freeze_baseline: bool
     ) -> None:
         super().__init__()
         self.form = form
         self.num_classes = 0  # that it is told
         self.latent_size = latent_size
         self.freeze_baseline = freeze_baseline
-        self.baseline = BaselineNetwork(form, network)
-        self.prior_network = NormalNetwork(form, network, latent_size)
-        self.recognition = NormalNetwork(form, network, latent_size) if recognition else None
-        self.decoder = network.decoder(form, latent_size)
+        self.baseline = network.predictor(form)
+        self.prior_network = network.normal(form, latent_size)
+        self.recognition = network.normal(form, latent_size) if recognition else None
+        self.decoder = network.generator(form, latent_size)
         self.likelihood = Bernoulli(form.num_pixels)
+        self._read: tuple[ImageBatch, Prediction] | None = None
 
     def start_at(self, mean: Float[np.ndarray, "C H W"]) -> None:
         """Let the baseline begin with the mean of the training images, to which the decoder adds."""
-        self.baseline.start_at(mean)
+        self.baseline.start_at(self.likelihood.initial_bias(torch.from_numpy(mean).float().flatten()))
 
     def posterior(self, batch: ImageBatch) -> Distribution:
         """q(z|x, y), or p(z|x) for a model without a recognition network: batch shape B, event shape Z."""
@@ -222,7 +185,7 @@ class StructuredCvae(LatentModel[ImageBatch]):
 
     def prior(self, batch: ImageBatch) -> Distribution:
         """p(z|x): batch shape B, event shape Z."""
-        guess = self.form.images(torch.sigmoid(at_least_float32(self.baseline_logits(batch))))
+        guess = self.form.images(torch.sigmoid(at_least_float32(self.prediction(batch).logits)))
         p: Distribution = self.prior_network(joined(batch, guess))
         return p
 
@@ -232,17 +195,44 @@ class StructuredCvae(LatentModel[ImageBatch]):
 
     def outputs(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B D"]:
         """A logit for each of D pixels, of which those of y count."""
-        added: Tensor = self.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        return self.baseline_logits(batch) + added
+        said = self.prediction(batch)
+        added: Tensor = self.decoder(z.flatten(0, 1), *said.maps).unflatten(0, z.shape[:2])
+        return said.logits + added
 
-    def baseline_logits(self, batch: ImageBatch) -> Float[Tensor, "B D"]:
+    def prediction(self, batch: ImageBatch) -> Prediction:
         """What the baseline says by itself; a frozen one has no gradient."""
-        logits: Tensor = self.baseline(batch)
-        return logits.detach() if self.freeze_baseline else logits
+        if self._read is not None and self._read[0] is batch:
+            return self._read[1]
+        said: Prediction = self.baseline(given(batch))
+        return said.detached() if self.freeze_baseline else said
+
+    @contextmanager
+    def _reading_once(self, batch: ImageBatch) -> Iterator[None]:
+        """While this lasts the baseline is not asked again what it says of this batch."""
+        before, self._read = self._read, (batch, self.prediction(batch))
+        try:
+            yield
+        finally:
+            self._read = before
+
+    def terms(
+        self, q: Distribution, batch: ImageBatch, num_samples: int = 1, *, path_gradient: bool = False
+    ) -> ElboTerms:
+        """The terms of the bound, for which the baseline reads x once."""
+        with self._reading_once(batch):
+            return super().terms(q, batch, num_samples, path_gradient=path_gradient)
+
+    def forward(
+        self, batch: ImageBatch, num_samples: int = 1, *, path_gradient: bool = False, from_prior: bool = False
+    ) -> ElboTerms:
+        """The terms of the bound and what else an objective wants, for which the baseline reads x once."""
+        with self._reading_once(batch):
+            return super().forward(batch, num_samples, path_gradient=path_gradient, from_prior=from_prior)
 
     def pretraining_loss(self, batch: ImageBatch) -> Float[Tensor, " B"]:
         """−log p(y|x) of the baseline by itself, in nats."""
-        return -scored_log_likelihood(self.baseline(batch).unsqueeze(0), batch)[0]
+        said: Prediction = self.baseline(given(batch))
+        return -scored_log_likelihood(said.logits.unsqueeze(0), batch)[0]
 
     def initialise(self, batches: Iterator[ImageBatch], seed: int) -> None:
         """After the baseline's stage the other networks are as they were drawn."""

@@ -26,11 +26,13 @@ from imagevae.models import (
 )
 from imagevae.networks import ConvConfig, MlpConfig
 from imagevae.side import check_likelihood
+from imagevae.unet import UnetConfig
 from latent.bound import ElboObjective, IwaeObjective
 from latent.training.checkpoints import MODEL
 
 MLP, CONV = MlpConfig(hidden_sizes=(14, 9)), ConvConfig(channels=(3, 5), hidden_size=11)
 NETWORKS = {"mlp": MLP, "relu mlp": replace(MLP, activation="relu"), "conv": CONV}
+OF_STRUCTURED = NETWORKS | {"unet": UnetConfig(channels=(4, 6))}
 SMOOTH = replace(CONV, activation="tanh")  # no unit is silent
 LIKELIHOODS = ("bernoulli", "discretised_logistic", "gaussian")
 OPTIONS: dict[str, tuple[type, list[dict[str, Any]]]] = {  # of each kind: a new member of the union needs a line here
@@ -45,7 +47,7 @@ CASES = [
     pytest.param(config(**options, network=network, likelihood=likelihood), id=f"{kind}-{number}-{name}-{likelihood}")
     for kind, (config, choices) in OPTIONS.items()
     for number, options in enumerate(choices)
-    for name, network in NETWORKS.items()
+    for name, network in (OF_STRUCTURED if kind.startswith("structured") else NETWORKS).items()
     for likelihood in (["bernoulli"] if kind.startswith("structured") else LIKELIHOODS)
 ]
 FORM = ImageForm(channels=1, height=8, width=8, class_names=("a", "b", "c"))
@@ -201,6 +203,7 @@ def test_the_decoder_begins_at_the_mean_image(config: Any) -> None:
             (
                 "decoder.output.weight",
                 "baseline.output.weight",
+                "output.convolution.weight",
                 f"decoder.convolutions.{2 * len(CONV.channels) - 2}.weight",
             )
         ):

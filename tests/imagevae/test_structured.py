@@ -82,7 +82,7 @@ def test_every_output_together_has_probability_one(x: tuple[int, int]) -> None:
 
 def test_the_baseline_is_a_product_of_pixels_and_its_nll_exact() -> None:
     model, batch = baseline(), every_output()
-    logits = model.baseline(batch)
+    logits = model.baseline(batch.context).logits
     of_pixels = torch.distributions.Bernoulli(logits=logits).log_prob(batch.pixels.flatten(1))
     expected = of_pixels[:, SCORED.flatten()].sum(1)
     terms = model(batch, 3)
