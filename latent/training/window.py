@@ -51,8 +51,9 @@ class Window:
         self._rows = []
 
     def _values(self) -> dict[str, Float64[Tensor, " steps"]]:
-        names = self._rows[0] if self._rows else ()
-        return {
-            name: torch.stack([torch.as_tensor(row[name], dtype=torch.float64) for row in self._rows]).cpu()
-            for name in names
-        }
+        return {name: self._column(name) for name in (self._rows[0] if self._rows else ())}
+
+    def _column(self, name: str) -> Float64[Tensor, " steps"]:
+        """A figure of every step; those that a checkpoint has brought are numbers, the others may be on a device."""
+        device = torch.as_tensor(self._rows[-1][name]).device
+        return torch.stack([torch.as_tensor(row[name], dtype=torch.float64, device=device) for row in self._rows]).cpu()

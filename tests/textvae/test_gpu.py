@@ -13,6 +13,7 @@ import torch
 from tiny import SMALL, start_run, tiny_recipe, write_corpus
 
 from latent.training import Run, build_state
+from latent.training.window import Window
 from textvae.decoding import Greedy
 from textvae.generation import decode_texts, posterior_of
 from textvae.measuring import measure
@@ -106,3 +107,9 @@ def test_a_long_training_is_compiled(corpus: Path, tmp_path: Path, monkeypatch: 
     log = (tmp_path / "compiled/log.txt").read_text("utf-8")
     assert "compiled (train.compile=auto: 30 steps are at least 30)" in log
     assert re.search(r"compiling has taken \d+\.\d s", log)
+
+
+def test_what_a_checkpoint_brings_and_what_is_on_the_device_make_one_row() -> None:
+    window = Window({"step": [1.0], "weight": [1.0], "loss": [3.0]})
+    window.add(2, {"weight": 1.0, "loss": torch.tensor(5.0, device="cuda")})
+    assert window.means() == {"loss": 4.0}
