@@ -23,6 +23,7 @@ from latent.distributions import (
     MixturePriorConfig,
     NormalHead,
     NormalHeadConfig,
+    PriorConfig,
     StandardNormalPriorConfig,
     prior_for,
 )
@@ -87,7 +88,7 @@ class Vae(LatentModel[ImageBatch]):
         network: Network,
         likelihood: LikelihoodKind,
         posterior: Posterior,
-        prior: Prior | None,
+        prior: PriorConfig | None,
     ) -> None:
         super().__init__()
         self.form = form
@@ -115,9 +116,11 @@ class Vae(LatentModel[ImageBatch]):
 
     def prior(self, batch: ImageBatch) -> Distribution:
         """p(z|y): batch shape B, event shape Z."""
-        if self.prior_head is None:
-            p: Distribution = self.latent_prior(len(batch))
+        p: Distribution
+        if self.latent_prior is not None:
+            p = self.latent_prior(len(batch))
         else:
+            assert self.prior_head is not None
             p = self.prior_head(self.context(batch))
         return p
 

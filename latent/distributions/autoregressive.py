@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import Distribution
 from zuko.flows import MaskedAutoregressiveTransform
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform
 
@@ -75,9 +75,13 @@ class AutoregressiveStep(FlowStep):
                 break
         return found, self._maps(found, parameters).log_abs_det_jacobian(found, z).sum(-1)
 
-    def _maps(self, z: Float[Tensor, "... Z"], parameters: Float[Tensor, "... P"]) -> Transform:
+    def _maps(
+        self, z: Float[Tensor, "... Z"], parameters: Float[Tensor, "... P"]
+    ) -> MonotonicAffineTransform | MonotonicRQSTransform:
         """The map of each dimension, given those before it in z. Unlike their sum it takes a batch of none."""
-        maps: Transform = self.transform(parameters if self.num_parameters else None).meta(z).base
+        maps: MonotonicAffineTransform | MonotonicRQSTransform = (
+            self.transform(parameters if self.num_parameters else None).meta(z).base
+        )
         return maps
 
 

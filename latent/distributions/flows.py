@@ -66,6 +66,7 @@ class Flow(nn.Module):
         log_det = z.new_zeros(())
         with torch.autocast(z.device.type, enabled=False):
             for step, own in reversed(steps) if backwards else steps:
+                assert isinstance(step, FlowStep)
                 z, change = step.inverse(z, own) if backwards else step(z, own)
                 log_det = log_det + change
         return z, log_det

@@ -151,13 +151,13 @@ def test_the_bent_equation_is_solved_where_it_is_almost_flat() -> None:
 
 @EVERY_FLOW
 def test_a_density_on_a_grid_sums_to_one(config: FlowHeadConfig) -> None:
-    _, q = flow_of(config, 2, strength=0.5)
-    line = torch.linspace(-14, 14, 281, dtype=torch.float64)
+    q = take(flow_of(config, 2, strength=0.5)[1], torch.tensor([0, 3]))
+    line = torch.linspace(-14, 14, 561, dtype=torch.float64)
     grid = torch.cartesian_prod(line, line).unsqueeze(1)
     with torch.no_grad():
         total = q.log_prob(grid).exp().sum(0) * (line[1] - line[0]) ** 2
-    torch.testing.assert_close(total, torch.ones(B, dtype=torch.float64), atol=2e-3, rtol=0)
-    assert (q.log_prob(grid) - log_prob(q.base, grid.expand(-1, B, -1))).abs().max() > 0.1
+    torch.testing.assert_close(total, torch.ones(2, dtype=torch.float64), atol=2e-3, rtol=0)
+    assert (q.log_prob(grid) - log_prob(q.base, grid.expand(-1, 2, -1))).abs().max() > 0.1
 
 
 @EVERY_FLOW
@@ -338,11 +338,12 @@ def gap(config: FlowHeadConfig | NormalHeadConfig, *, orthogonal: bool) -> tuple
     return gaps.mean().item(), (gaps.std() / math.sqrt(len(gaps))).item(), model.diagonal_gap()
 
 
-@pytest.mark.parametrize("name", ["planar", "sylvester", "iaf"])
-def test_a_flow_closes_the_gap_of_a_correlated_posterior(name: str) -> None:
+@pytest.mark.parametrize(("name", "left"), [("radial", 0.95), ("planar", 0.6), ("sylvester", 0.45), ("iaf", 0.05)])
+def test_a_flow_closes_the_gap_of_a_correlated_posterior(name: str, left: float) -> None:
+    """The exact one is a linear image of the base, which `iaf` has in its family, and a tanh comes near to."""
     found, error, least = gap(CONFIGS[name], orthogonal=False)
-    assert least > 0.4
-    assert -3 * error < found < 0.35 * least
+    assert least == pytest.approx(1.01, abs=0.01)
+    assert -3 * error < found < left * least - 2 * error
 
 
 def test_a_diagonal_posterior_leaves_its_gap_and_no_other() -> None:
