@@ -32,7 +32,7 @@ class FlowHead(Head):
         super().__init__()
         self.base = NormalHead(num_features, latent_size)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, ())))
+            torch.default_generator.manual_seed(int(torch.randint(2**62, ())))
             self.flow = Flow(make_steps())
             self.step_parameters = nn.Linear(num_features, sum(self.flow.sizes))
         with torch.no_grad():
