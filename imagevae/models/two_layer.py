@@ -15,7 +15,7 @@ from imagevae.likelihoods import Likelihood, LikelihoodKind
 from imagevae.models.vae import Vae
 from imagevae.networks import Activation, Network, default_network, perceptron
 from latent.bound import LatentModel
-from latent.distributions import Hierarchy, NormalHead, standard_normal
+from latent.distributions import Hierarchy, NormalHead, NormalHeadConfig, StandardNormalPriorConfig, standard_normal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,9 @@ class TwoLayerVae(LatentModel[ImageBatch]):
         self.form = form
         self.num_classes = 0  # that it is told
         self.latent_size = self.bottom_size + self.top_size
-        self.bottom = Vae(form, 0, self.bottom_size, network, likelihood, learned_prior=False)
+        self.bottom = Vae(
+            form, 0, self.bottom_size, network, likelihood, NormalHeadConfig(), StandardNormalPriorConfig()
+        )
         up, down = (self.bottom_size, *top_hidden_sizes), (self.top_size, *reversed(top_hidden_sizes))
         self.top_encoder = ConditionalNormal(up, self.top_size, network.activation)
         self.top_decoder = ConditionalNormal(down, self.bottom_size, network.activation)

@@ -21,8 +21,11 @@ from imagevae.networks import MlpConfig, Network
 from latent.bound import ElboTerms, LatentModel
 from latent.distributions import (
     Kl,
+    NormalHead,
+    NormalHeadConfig,
     NormalMixture,
     NormalMixturePrior,
+    StandardNormalPriorConfig,
     held_cluster_kl,
     log_prob,
     mixture_kl_bound,
@@ -90,7 +93,7 @@ class Vade(LatentModel[ImageBatch]):
         self.num_clusters = num_clusters
         self.dropped_pixels = dropped_pixels
         self.start = start
-        self.vae = Vae(form, 0, latent_size, network, likelihood, learned_prior=False)
+        self.vae = Vae(form, 0, latent_size, network, likelihood, NormalHeadConfig(), StandardNormalPriorConfig())
         self.mixture = NormalMixturePrior(num_clusters, latent_size, variance_floor)
 
     @property
@@ -189,6 +192,7 @@ class Vade(LatentModel[ImageBatch]):
             parts = (torch.from_numpy(part).to(means) for part in (start.weights, start.centres, start.variances))
             weights, centres, variances = parts
             self.mixture.start_at(weights, centres, variances)
+            assert isinstance(self.vae.head, NormalHead)
             head = self.vae.head.log_variance
             head.weight.zero_()
             head.bias.copy_((POSTERIOR_SHARE * weights @ variances).log())

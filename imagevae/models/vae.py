@@ -1,13 +1,13 @@
 """The VAE of Kingma & Welling 2014, "Auto-Encoding Variational Bayes", and its class-conditional form, the CVAE."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -16,21 +16,40 @@ from imagevae.form import ImageForm
 from imagevae.likelihoods import LIKELIHOODS, LikelihoodKind
 from imagevae.networks import Network, default_network
 from latent.bound import LatentModel
-from latent.distributions import NormalHead, standard_normal
+from latent.distributions import (
+    FlowHeadConfig,
+    FlowPriorConfig,
+    Head,
+    MixturePriorConfig,
+    NormalHead,
+    NormalHeadConfig,
+    PriorConfig,
+    StandardNormalPriorConfig,
+    prior_for,
+)
+
+Posterior = Annotated[FlowHeadConfig | NormalHeadConfig, Field(discriminator="kind")]
+Prior = Annotated[FlowPriorConfig | MixturePriorConfig | StandardNormalPriorConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VaeConfig:
-    """p(z) = N(0, I), q(z|x) a diagonal normal; the defaults are the one-layer model of Burda et al. 2016."""
+    """The defaults are the one-layer model of Burda et al. 2016: p(z) = N(0, I), q(z|x) a diagonal normal."""
 
     kind: Literal["vae"] = "vae"
     latent_size: PositiveInt = 50
     network: Network = field(default_factory=default_network)
     likelihood: LikelihoodKind = "bernoulli"
+    posterior: Posterior = field(default_factory=NormalHeadConfig)
+    prior: Prior | None = None  # N(0, I)
+
+    def __post_init__(self) -> None:
+        prior_for(self.posterior, self.prior, self.latent_size)
 
     def build(self, form: ImageForm) -> "Vae":
         """The model for images of this form, whether or not they have labels."""
-        return Vae(form, 0, self.latent_size, self.network, self.likelihood, learned_prior=False)
+        prior = prior_for(self.posterior, self.prior, self.latent_size)
+        return Vae(form, 0, self.latent_size, self.network, self.likelihood, self.posterior, prior)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +70,15 @@ class CvaeConfig:
         """The model for labelled images of this form. Raises ValueError where they have no labels."""
         if form.num_classes == 0:
             raise ValueError("model.kind: a cvae is given each image's class, and the corpus has no labels; use vae")
-        learned = self.prior == "learned"
-        return Vae(form, form.num_classes, self.latent_size, self.network, self.likelihood, learned_prior=learned)
+        prior = None if self.prior == "learned" else StandardNormalPriorConfig()
+        return Vae(form, form.num_classes, self.latent_size, self.network, self.likelihood, NormalHeadConfig(), prior)
 
 
 class Vae(LatentModel[ImageBatch]):
-    """q(z|x, y), p(z|y) and p(x|z, y), where y is one of K classes, or nothing at all (K = 0)."""
+    """q(z|x, y), p(z|y) and p(x|z, y), where y is one of K classes, or nothing at all (K = 0).
+
+    Without a prior of every class's own, p(z|y) is a learned normal.
+    """
 
     def __init__(
         self,
@@ -65,18 +87,19 @@ class Vae(LatentModel[ImageBatch]):
         latent_size: int,
         network: Network,
         likelihood: LikelihoodKind,
-        *,
-        learned_prior: bool,
+        posterior: Posterior,
+        prior: PriorConfig | None,
     ) -> None:
         super().__init__()
         self.form = form
         self.num_classes = num_classes
         self.latent_size = latent_size
         self.encoder = network.encoder(form, num_classes)
-        self.head = NormalHead(self.encoder.num_features, latent_size)
+        self.head: Head = posterior.build(self.encoder.num_features, latent_size)
         self.decoder = network.decoder(form, latent_size + num_classes)
         self.likelihood = LIKELIHOODS[likelihood](form.num_pixels)
-        self.prior_head = NormalHead(num_classes, latent_size) if learned_prior else None
+        self.latent_prior = None if prior is None else prior.build(latent_size)
+        self.prior_head = NormalHead(num_classes, latent_size) if prior is None else None
         if self.prior_head is not None:  # begin at N(0, I)
             for parameter in self.prior_head.parameters():
                 nn.init.zeros_(parameter)
@@ -87,15 +110,18 @@ class Vae(LatentModel[ImageBatch]):
 
     def posterior(self, batch: ImageBatch) -> Distribution:
         """q(z|x, y): batch shape B, event shape Z."""
-        pixels = batch.pixels.to(self.head.mean.weight.dtype)
+        pixels = batch.pixels.to(self._weight.dtype)
         q: Distribution = self.head(self.encoder(pixels, self.context(batch)))
         return q
 
     def prior(self, batch: ImageBatch) -> Distribution:
         """p(z|y): batch shape B, event shape Z."""
-        if self.prior_head is None:
-            return standard_normal(len(batch), self.latent_size, self.head.mean.weight)
-        p: Distribution = self.prior_head(self.context(batch))
+        p: Distribution
+        if self.latent_prior is not None:
+            p = self.latent_prior(len(batch))
+        else:
+            assert self.prior_head is not None
+            p = self.prior_head(self.context(batch))
         return p
 
     def log_likelihood(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B"]:
@@ -109,9 +135,14 @@ class Vae(LatentModel[ImageBatch]):
         outputs: Tensor = flat.unflatten(0, z.shape[:2])
         return outputs
 
+    @property
+    def _weight(self) -> nn.Parameter:
+        """One of the model's weights: its type and device are those of all."""
+        return next(self.decoder.parameters())
+
     def context(self, batch: ImageBatch) -> Float[Tensor, "B Y"]:
         """y as one of K, or no column at all."""
-        weight = self.head.mean.weight
+        weight = self._weight
         if self.num_classes == 0:
             return weight.new_zeros(len(batch), 0)
         assert batch.labels is not None

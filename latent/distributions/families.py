@@ -132,6 +132,12 @@ def pairwise_log_prob(q: Distribution, z: Float[Tensor, "M Z"]) -> Float[Tensor,
     return q.log_prob(z.unsqueeze(1)).double()  # broadcasts: M·N·Z numbers at once
 
 
+@singledispatch
+def pairwise_most(q: Distribution) -> int | None:
+    """Of how many examples at most the densities of all pairs are to be asked for; None where any number will do."""
+    return None
+
+
 @pairwise_log_prob.register(Independent)
 def _(q: Independent[Any], z: Float[Tensor, "M Z"]) -> Float[Tensor, "M N"]:
     return _pairwise_factorised(q.base_dist, z)

@@ -9,8 +9,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from latent.distributions.families import concatenate, detach, device_of, factors, log_prob, pairwise_log_prob, take
-
-NUM_POINTS = 64  # of the first part, over which the moments of the rest are averaged; even
+from latent.distributions.points import NUM_POINTS, symmetric_points
 
 
 class Hierarchy(Distribution):
@@ -94,11 +93,8 @@ class Hierarchy(Distribution):
         base = factors(self.first)
         assert base is not None
         like = self.first.mean
-        half = torch.quasirandom.SobolEngine(like.shape[-1], scramble=True, seed=0).draw(NUM_POINTS // 2)
-        smallest = torch.finfo(half.dtype).eps
-        points = torch.cat([half, 1 - half]).clamp(smallest, 1 - smallest).to(like)
         total = square = within = like.new_zeros(())
-        for point in points:
+        for point in symmetric_points(NUM_POINTS, like):
             given = self.given(base.icdf(point))
             total, square = total + given.mean, square + given.mean.square()
             within = within + given.variance

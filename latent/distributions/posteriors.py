@@ -15,8 +15,10 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from latent.distributions.flow_heads import FlowHeadConfig
 from latent.distributions.heads import Head, NormalHead, at_least_float32, diagonal_normal
 from latent.distributions.priors import (
+    FlowPriorConfig,
     MixturePriorConfig,
     PriorConfig,
     StandardNormalPriorConfig,
@@ -27,6 +29,7 @@ from latent.distributions.von_mises_fisher import VonMisesFisher
 
 VARIANCE_EPSILON = 1e-8  # added to the variance of the means before they are divided by its root
 MOMENTUM = 0.1  # of the running statistics: the weight of a batch of the usual size
+LEARNED_PRIORS = (StandardNormalPriorConfig, MixturePriorConfig, VampPriorConfig, FlowPriorConfig)
 LEAST_SQUARE = 1e-6  # added below the root of δ-VAE's least mean, whose slope would be infinite at 0
 
 
@@ -35,7 +38,7 @@ class NormalHeadConfig:
     """A diagonal normal."""
 
     kind: Literal["normal"] = "normal"
-    priors: ClassVar = (StandardNormalPriorConfig, MixturePriorConfig, VampPriorConfig)
+    priors: ClassVar = LEARNED_PRIORS
     least_size: ClassVar = 1
 
     def build(self, num_features: int, latent_size: int) -> NormalHead:
@@ -170,7 +173,7 @@ class FixedScaleHeadConfig:
 
     kind: Literal["fixed_scale"] = "fixed_scale"
     scale: Annotated[float, Field(ge=1e-3, le=10)] = 0.1  # of every dimension and example
-    priors: ClassVar = (StandardNormalPriorConfig, MixturePriorConfig, VampPriorConfig)
+    priors: ClassVar = LEARNED_PRIORS
     least_size: ClassVar = 1
 
     def build(self, num_features: int, latent_size: int) -> "FixedScaleHead":
@@ -239,7 +242,12 @@ class VonMisesFisherHead(Head):
 
 
 PosteriorConfig = Annotated[
-    BatchNormHeadConfig | DeltaHeadConfig | FixedScaleHeadConfig | NormalHeadConfig | VonMisesFisherHeadConfig,
+    BatchNormHeadConfig
+    | DeltaHeadConfig
+    | FixedScaleHeadConfig
+    | FlowHeadConfig
+    | NormalHeadConfig
+    | VonMisesFisherHeadConfig,
     Field(discriminator="kind"),
 ]
 
@@ -257,4 +265,6 @@ def prior_for(posterior: PosteriorConfig, prior: PriorConfig | None, latent_size
     known = [each.kind for each in posterior.priors]
     if prior.kind not in known:
         raise ValueError(f"posterior {posterior.kind} goes with prior {' or '.join(known)}, not with {prior.kind}")
+    if latent_size < prior.least_size:
+        raise ValueError(f"prior {prior.kind} needs latent_size {prior.least_size} or more")
     return prior

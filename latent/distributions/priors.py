@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,7 +10,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from latent.distributions.autoregressive import AutoregressiveStep, InvertedStep, UnivariateName
 from latent.distributions.families import factors
+from latent.distributions.flows import Flow, FlowDistribution
 from latent.distributions.heads import standard_normal
 from latent.distributions.mixtures import NormalMixture, NormalMixturePrior
 from latent.distributions.von_mises_fisher import UniformSphere
@@ -18,13 +20,22 @@ from latent.distributions.von_mises_fisher import UniformSphere
 PosteriorOf = Callable[[Float[Tensor, "K L E"]], Distribution]  # of K sequences of L vectors, as the encoder reads them
 
 
+@dataclass(frozen=True)
+class SequenceReader:
+    """An encoder of sequences of vectors of `embedding_size`: what a prior of pseudo-inputs needs of a model."""
+
+    embedding_size: int
+    posterior_of: PosteriorOf
+
+
 @dataclass(frozen=True, kw_only=True)
 class StandardNormalPriorConfig:
     """N(0, I)."""
 
     kind: Literal["standard_normal"] = "standard_normal"
+    least_size: ClassVar = 1
 
-    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> "FixedPrior":
+    def build(self, latent_size: int, reader: SequenceReader | None = None) -> "FixedPrior":
         """The prior of a z of this size."""
         return FixedPrior(standard_normal, latent_size)
 
@@ -34,8 +45,9 @@ class UniformSpherePriorConfig:
     """Uniform on the unit sphere."""
 
     kind: Literal["uniform_sphere"] = "uniform_sphere"
+    least_size: ClassVar = 1
 
-    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> "FixedPrior":
+    def build(self, latent_size: int, reader: SequenceReader | None = None) -> "FixedPrior":
         """The prior of a z of this size."""
         return FixedPrior(UniformSphere, latent_size)
 
@@ -61,8 +73,9 @@ class MixturePriorConfig:
     kind: Literal["mixture"] = "mixture"
     num_components: PositiveInt = 10
     variance_floor: PositiveFloat = 1e-3  # of every component in every dimension
+    least_size: ClassVar = 1
 
-    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> NormalMixturePrior:
+    def build(self, latent_size: int, reader: SequenceReader | None = None) -> NormalMixturePrior:
         """The prior of a z of this size."""
         return NormalMixturePrior(self.num_components, latent_size, self.variance_floor)
 
@@ -74,10 +87,12 @@ class VampPriorConfig:
     kind: Literal["vamp"] = "vamp"
     num_components: PositiveInt = 50
     length: PositiveInt = 15  # vectors in a pseudo-input, each in the place of a word's embedding
+    least_size: ClassVar = 1
 
-    def build(self, latent_size: int, embedding_size: int, posterior_of: PosteriorOf) -> "VampPrior":
-        """The prior of a model whose encoder reads sequences of vectors of `embedding_size`."""
-        return VampPrior(self.num_components, self.length, embedding_size, posterior_of)
+    def build(self, latent_size: int, reader: SequenceReader | None = None) -> "VampPrior":
+        """The prior of a model that has a reader."""
+        assert reader is not None
+        return VampPrior(self.num_components, self.length, reader.embedding_size, reader.posterior_of)
 
 
 class VampPrior(nn.Module):
@@ -107,7 +122,47 @@ class VampPrior(nn.Module):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class FlowPriorConfig:
+    """A learned flow of N(0, I) with a density in one pass: a masked autoregressive one (MAF) or of splines (NSF)."""
+
+    kind: Literal["flow"] = "flow"
+    transform: Literal["maf", "nsf"] = "maf"
+    length: Annotated[int, Field(ge=1, le=100)] = 3  # steps in a row
+    hidden_size: PositiveInt = 64  # of the two hidden layers of each step's network
+    least_size: ClassVar = 2  # of one dimension nothing is autoregressive
+
+    def build(self, latent_size: int, reader: SequenceReader | None = None) -> "FlowPrior":
+        """The prior of a z of this size."""
+        return FlowPrior(latent_size, self.length, self.hidden_size, "affine" if self.transform == "maf" else "spline")
+
+
+class FlowPrior(nn.Module):
+    r"""\(\ln p(z) = \ln \mathcal N(f(z); 0, I) + \ln |\det \partial f / \partial z|\), f autoregressive steps in a row.
+
+    The density at any z is one pass, a draw Z passes a step. The order of the dimensions is reversed from each step to
+    the next. It begins near N(0, I). References: as of `AutoregressiveStep`; as a prior: Huang et al. 2017, "Learnable
+    Explicit Density for Continuous Latent Space and Variational Inference".
+    """
+
+    def __init__(self, latent_size: int, length: int, hidden_size: int, univariate: UnivariateName) -> None:
+        super().__init__()
+        self.flow = Flow(
+            [
+                InvertedStep(AutoregressiveStep(latent_size, 0, hidden_size, univariate, is_reversed=number % 2 == 1))
+                for number in range(length)
+            ]
+        )
+        self.origin: Tensor
+        self.register_buffer("origin", torch.zeros(latent_size), persistent=False)
+
+    def forward(self, batch_size: int) -> FlowDistribution:
+        """The same distribution for each example of a batch."""
+        base = standard_normal(batch_size, len(self.origin), self.origin)
+        return FlowDistribution(base, self.flow, self.origin.new_zeros(batch_size, 0))
+
+
 PriorConfig = Annotated[
-    MixturePriorConfig | StandardNormalPriorConfig | UniformSpherePriorConfig | VampPriorConfig,
+    FlowPriorConfig | MixturePriorConfig | StandardNormalPriorConfig | UniformSpherePriorConfig | VampPriorConfig,
     Field(discriminator="kind"),
 ]

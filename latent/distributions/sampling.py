@@ -1,10 +1,14 @@
 """Draws together with their density."""
 
+from functools import singledispatch
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
 from latent.distributions.families import detach, log_prob
+from latent.distributions.flows import FlowDistribution
 
 
 def rsample_and_log_prob(
@@ -15,8 +19,21 @@ def rsample_and_log_prob(
     With `path_gradient` the density's gradient goes through z alone, its parameters held fixed (Roeder et al. 2017,
     "Sticking the Landing").
 
-    One function for every family, so that a posterior which cannot be inverted is never asked for the density of a z
-    that it did not draw.
+    One function for every family: a flow's draws come with their density, and nothing is inverted; only the density
+    with `path_gradient`, as a function of z, is that of a z that might be any.
     """
+    if path_gradient:
+        z = q.rsample((num_samples,))
+        return z, log_prob(detach(q), z)
+    return _drawn(q, num_samples)
+
+
+@singledispatch
+def _drawn(q: Distribution, num_samples: int) -> tuple[Float[Tensor, "S B Z"], Float[Tensor, "S B"]]:
     z = q.rsample((num_samples,))
-    return z, log_prob(detach(q) if path_gradient else q, z)
+    return z, log_prob(q, z)
+
+
+@_drawn.register
+def _(q: FlowDistribution, num_samples: int) -> tuple[Float[Tensor, "S B Z"], Float[Tensor, "S B"]]:
+    return q.rsample_and_log_prob(torch.Size([num_samples]))

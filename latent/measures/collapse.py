@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latent.distributions import device_of, log_prob, pairwise_log_prob
+from latent.distributions import device_of, log_prob, pairwise_log_prob, pairwise_most, take
 from latent.measures.intervals import Estimate, PerExample, bootstrap_estimate
 from latent.measures.split import SplitTerms
 
@@ -21,11 +21,13 @@ CEILING_SHARE = 0.25  # of the aggregated posterior at z_i that is x_i's own: ab
 class MutualInformation(PerExample):
     """I_q(x; z) in nats, as the mean of N jackknife pseudo-values.
 
+    `rows` are the N examples' places in their split: all of it, or as many as the posterior's family affords.
     `own_share` is the mean share of q(z_i|x_i) among the N posteriors at z_i: 1/N where z says nothing, 1 where no two
     posteriors overlap.
     """
 
     own_share: float
+    rows: Int64[Tensor, " N"]
 
     @property
     def ceiling(self) -> float:
@@ -51,23 +53,38 @@ def mutual_information(q: Distribution, z: Float[Tensor, "N Z"]) -> MutualInform
     \[ \hat I_k = a_k + \sum_{i \ne k} \log(1 - r_{ik}) + N \log N - (N - 1) \log (N - 1); \]
     their mean is the figure without the bias of order 1/N, their standard deviation over √N its standard error. Where
     the mean exceeds log N, by at most 1 nat, the values are lowered by the excess.
+
+    Of a family whose densities of all pairs would cost too much (`pairwise_most`: flows, which are inverted for each),
+    N of the split's examples, the same ones at each call, stand for it.
     """
+    rows = _affordable(q, len(z))
+    if len(rows) < len(z):
+        q, z = take(q, rows.to(device_of(q))), z[rows]
     z, num_examples = z.to(device_of(q)), len(z)
     own_log_prob = log_prob(q, z).double()
     log_shares, left_out = [], torch.zeros_like(own_log_prob)
-    for rows in torch.arange(num_examples, device=z.device).split(BLOCK):
-        pairwise = pairwise_log_prob(q, z[rows])
+    for block in torch.arange(num_examples, device=z.device).split(BLOCK):
+        pairwise = pairwise_log_prob(q, z[block])
         log_total = torch.logsumexp(pairwise, 1, keepdim=True)
-        log_share = own_log_prob[rows, None] - log_total
+        log_share = own_log_prob[block, None] - log_total
         # what is left without x_k is at least x_i's own share, however a share close to 1 is rounded
         others = torch.log1p(-pairwise.sub_(log_total).exp_()).clamp_(min=log_share)
-        others[torch.arange(len(rows)), rows] = 0.0
+        others[torch.arange(len(block)), block] = 0.0
         left_out += others.sum(0)
         log_shares.append(log_share[:, 0])
     log_share = torch.cat(log_shares)
     values = log_share + left_out + _n_log_n(num_examples) - _n_log_n(num_examples - 1)
     excess = (values.mean() - math.log(num_examples)).clamp(min=0.0)
-    return MutualInformation((values - excess).cpu(), own_share=log_share.exp().mean().item())
+    return MutualInformation((values - excess).cpu(), own_share=log_share.exp().mean().item(), rows=rows)
+
+
+def _affordable(q: Distribution, num_examples: int) -> Int64[Tensor, " N"]:
+    """Every example, or a random choice of as many as the family affords, in their order."""
+    most = pairwise_most(q)
+    if most is None or num_examples <= most:
+        return torch.arange(num_examples)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randperm(num_examples, generator=generator)[:most].sort().values
 
 
 def _n_log_n(n: int) -> float:
@@ -79,10 +96,10 @@ def marginal_kl(split: SplitTerms, information: MutualInformation) -> PerExample
 
     How far the posteriors together are from the prior: what sampling from the prior suffers from, while only the rest
     of the KL tells of x (Hoffman & Johnson 2016). Both terms are taken at the same draws, so that log q(z_i|x_i)
-    cancels; the printed closed-form KL minus MI differs by its sampling noise. Where MI is at its ceiling this is only
-    an upper bound.
+    cancels; the printed closed-form KL minus MI differs by its sampling noise. Both are over the examples of
+    MI. Where MI is at its ceiling this is only an upper bound.
     """
-    return PerExample(split.sampled_kl.double() - information.values)
+    return PerExample(split.sampled_kl[information.rows].double() - information.values)
 
 
 @dataclass(frozen=True)

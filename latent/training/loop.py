@@ -175,8 +175,9 @@ def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
         gain = shuffled_gain(model, batches, split, state.accelerator.device) if len(split) > 1 else None
     found: dict[str, Tensor] = {"elbo": split.elbo, "reconstruction": split.reconstruction, "kl": split.kl}
     figures = {name: value.double().mean().item() for name, value in found.items()}
-    figures["mutual_information"] = mutual_information(split.posterior, split.z).estimate.value
-    figures["mutual_information_ceiling"] = math.log(len(split))
+    information = mutual_information(split.posterior, split.z)
+    figures["mutual_information"] = information.estimate.value
+    figures["mutual_information_ceiling"] = information.ceiling
     figures["active_units"] = active_units(split.posterior.mean.cpu()).count.value
     figures |= model.validation_figures(split.posterior)
     return figures if gain is None else figures | {"shuffled_gain": gain.estimate.value}

@@ -11,13 +11,14 @@ from torch import Tensor
 from corpora import PAD, Sentences, TextBatch, Tokenizer
 from latent.bound import ElboObjective
 from latent.distributions import kl_divergence, log_prob
+from latent.distributions.flow_heads import IafHeadConfig, PlanarHeadConfig, RadialHeadConfig, SylvesterHeadConfig
 from latent.distributions.posteriors import (
     BatchNormHeadConfig,
     DeltaHeadConfig,
     FixedScaleHeadConfig,
     VonMisesFisherHeadConfig,
 )
-from latent.distributions.priors import MixturePriorConfig, VampPriorConfig
+from latent.distributions.priors import FlowPriorConfig, MixturePriorConfig, VampPriorConfig
 from latent.training.checkpoints import MODEL
 from textvae.decoding import Greedy
 from textvae.models import ContinuousVaeConfig, LanguageModelConfig, LstmVaeConfig, Model, TransformerVaeConfig
@@ -43,6 +44,11 @@ PARTS_OF_A_VAE = {
     "learned concentration": {"posterior": VonMisesFisherHeadConfig(concentration=5.0, learned_concentration=True)},
     "mixture": {"prior": MixturePriorConfig(num_components=3)},
     "vamp": {"prior": VampPriorConfig(num_components=3, length=4)},
+    "planar": {"posterior": PlanarHeadConfig(length=2)},
+    "radial": {"posterior": RadialHeadConfig(length=2)},
+    "sylvester": {"posterior": SylvesterHeadConfig(length=2, num_columns=3)},
+    "iaf, flow": {"posterior": IafHeadConfig(length=2, hidden_size=8), "prior": FlowPriorConfig(hidden_size=8)},
+    "splines": {"prior": FlowPriorConfig(transform="nsf", length=2, hidden_size=8)},
 }
 OPTIONS = {
     ContinuousVaeConfig: {

@@ -28,6 +28,8 @@ from imagevae.networks import ConvConfig, MlpConfig
 from imagevae.side import check_likelihood
 from imagevae.unet import UnetConfig
 from latent.bound import ElboObjective, IwaeObjective
+from latent.distributions.flow_heads import IafHeadConfig, PlanarHeadConfig, RadialHeadConfig, SylvesterHeadConfig
+from latent.distributions.priors import FlowPriorConfig, MixturePriorConfig
 from latent.training.checkpoints import MODEL
 
 MLP, CONV = MlpConfig(hidden_sizes=(14, 9)), ConvConfig(channels=(3, 5), hidden_size=11)
@@ -35,8 +37,15 @@ NETWORKS = {"mlp": MLP, "relu mlp": replace(MLP, activation="relu"), "conv": CON
 OF_STRUCTURED = NETWORKS | {"unet": UnetConfig(channels=(4, 6))}
 SMOOTH = replace(CONV, activation="tanh")  # no unit is silent
 LIKELIHOODS = ("bernoulli", "discretised_logistic", "gaussian")
+FLOWS: list[dict[str, Any]] = [
+    {"posterior": PlanarHeadConfig(length=2), "prior": MixturePriorConfig(num_components=3)},
+    {"posterior": RadialHeadConfig(length=2)},
+    {"posterior": SylvesterHeadConfig(length=2, num_columns=3)},
+    {"posterior": IafHeadConfig(length=2, hidden_size=8), "prior": FlowPriorConfig(hidden_size=8)},
+    {"prior": FlowPriorConfig(transform="nsf", length=2, hidden_size=8)},
+]
 OPTIONS: dict[str, tuple[type, list[dict[str, Any]]]] = {  # of each kind: a new member of the union needs a line here
-    "vae": (VaeConfig, [{"latent_size": 4}]),
+    "vae": (VaeConfig, [{"latent_size": 4}, *({"latent_size": 4} | parts for parts in FLOWS)]),
     "cvae": (CvaeConfig, [{"latent_size": 4, "prior": prior} for prior in ("standard", "learned")]),
     "structured_baseline": (StructuredBaselineConfig, [{}]),
     "structured_cvae": (StructuredCvaeConfig, [{"latent_size": 4}]),

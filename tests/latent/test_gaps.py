@@ -8,6 +8,8 @@ import torch
 from oracle import LinearGaussian, VectorBatch
 from torch import Tensor
 
+from latent.distributions import NormalHeadConfig, UniformSphere, free_parameters, log_prob, with_parameters
+from latent.distributions.flow_heads import IafHeadConfig, PlanarHeadConfig, RadialHeadConfig, SylvesterHeadConfig
 from latent.measures.annealing import Annealed, anneal, anneal_back
 from latent.measures.gaps import Gaps, GapSettings, inference_gaps, optimal_posterior
 
@@ -115,3 +117,23 @@ def test_the_gaps_are_a_function_of_the_seed_and_join() -> None:
         )
     assert len(first.joined(second).optimal) == 8
     assert first.simulated_upper.isnan().all()
+
+
+@pytest.mark.parametrize("kind", ["normal", "planar", "radial", "sylvester", "iaf"])
+def test_free_parameters_are_all_that_a_member_of_the_family_is(kind: str) -> None:
+    torch.manual_seed(0)
+    heads = {"normal": NormalHeadConfig, "planar": PlanarHeadConfig, "radial": RadialHeadConfig}
+    heads |= {"sylvester": SylvesterHeadConfig, "iaf": IafHeadConfig}
+    sizes = {"num_columns": 2} if kind == "sylvester" else {}
+    q = heads[kind](**sizes).build(5, 3).double()(torch.randn(4, 5).double())
+    parameters = free_parameters(q)
+    again, z = with_parameters(q, parameters), q.sample(torch.Size([6]))
+    torch.testing.assert_close(log_prob(again, z), log_prob(q, z))
+    moved = with_parameters(q, tuple(each + 0.1 * torch.randn_like(each) for each in parameters))
+    assert (log_prob(moved, z) != log_prob(q, z)).all()
+    assert log_prob(moved, z).isfinite().all()
+
+
+def test_a_family_without_free_parameters_is_named() -> None:
+    with pytest.raises(ValueError, match="no rule to free UniformSphere"):
+        free_parameters(UniformSphere(2, 3, torch.zeros(3)))

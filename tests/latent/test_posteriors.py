@@ -33,6 +33,7 @@ from latent.distributions.posteriors import (
 )
 from latent.distributions.priors import (
     MixturePriorConfig,
+    SequenceReader,
     StandardNormalPriorConfig,
     UniformSpherePriorConfig,
     VampPrior,
@@ -223,13 +224,9 @@ def test_a_posterior_takes_its_own_priors_and_no_others() -> None:
         prior_for(VonMisesFisherHeadConfig(), None, 1)
 
 
-def no_posterior(sequences: Tensor) -> Distribution:
-    raise AssertionError("this prior has no use for it")
-
-
 def test_priors_without_weights_store_nothing() -> None:
     for config, of in ((StandardNormalPriorConfig(), Distribution), (UniformSpherePriorConfig(), UniformSphere)):
-        prior = config.build(Z, 5, no_posterior).double()
+        prior = config.build(Z).double()
         assert not prior.state_dict()
         p = prior(3)
         assert issubclass(type(p), of)
@@ -245,7 +242,7 @@ def test_the_vamp_prior_is_the_mean_of_the_posteriors_of_its_pseudo_inputs() -> 
         found: Distribution = head(sequences.mean(1))
         return found
 
-    prior: VampPrior = VampPriorConfig(num_components=3, length=2).build(Z, 5, posterior_of).double()
+    prior: VampPrior = VampPriorConfig(num_components=3, length=2).build(Z, SequenceReader(5, posterior_of)).double()
     assert prior.pseudo_inputs.shape == (3, 2, 5)
     z = torch.randn(7, 4, Z, dtype=torch.float64)
     each = torch.stack([log_prob(posterior_of(u.unsqueeze(0)), z) for u in prior.pseudo_inputs])

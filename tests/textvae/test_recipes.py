@@ -93,6 +93,16 @@ def test_several_keys_of_a_part_are_set_at_once_and_the_others_stay() -> None:
         ("objective.kl_weight={kind: linear}", r"objective.kl_weight.steps: this key is needed"),
         ("train.steps=null", r"train: set one of train.steps and train.epochs"),
         ("train.precision=half", r"train.precision: .*'auto', 'fp32', 'bf16' or 'fp16'"),
+        (
+            "model.posterior={kind: planar, length: 0}",
+            r"model.posterior.*length: .*greater than or equal to 1 \(got 0\)",
+        ),
+        ("model.posterior={kind: iaf, hidden_size: 0}", r"model.posterior.*hidden_size: .*greater than 0 \(got 0\)"),
+        ("model.posterior={kind: sylvester, num_columns: 33}", r"posterior sylvester needs latent_size 33 or more"),
+        (
+            "model+={posterior: {kind: iaf}, prior: {kind: vamp}}",
+            r"posterior iaf goes with prior .*flow, not with vamp",
+        ),
         ("nothing", r"--set nothing: write it as key.key=value"),
         ("=3", r"write it as key.key=value"),
         ("model+=3", r"--set model\+=3: \+= takes keys and values"),

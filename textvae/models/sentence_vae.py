@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from corpora import TextBatch
-from latent.distributions import Head, PriorConfig
+from latent.distributions import Head, PriorConfig, SequenceReader
 from textvae.bag_of_words import BagOfWords
 from textvae.models.sentence_model import SentenceDecoder, SentenceModel
 from textvae.noise import WordDropout, WordNoise
@@ -56,7 +56,7 @@ class SentenceVae(SentenceModel):
         self.word_dropout = word_dropout
         self.encoder_noise = encoder_noise
         self.bag_of_words = bag_of_words
-        self.latent_prior = prior.build(latent_size, embedding_size, self._posterior_of)
+        self.latent_prior = prior.build(latent_size, SequenceReader(embedding_size, self._posterior_of))
 
     def posterior(self, batch: TextBatch) -> Distribution:
         """q(z|x): batch shape B, event shape Z."""
