@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from tiny import SMALL, sentences, write_corpus
+from typed import process, textvae
 
 SCALARS = (
     "elbo", "reconstruction", "kl", "mutual_information", "active_units", "nll", "ppl", "tokens_per_sentence",
@@ -20,11 +21,6 @@ SCALARS = (
 )  # fmt: skip
 
 WORDS = ("corpus.tokenizer.min_count=1",)
-
-
-def textvae(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, check=False)
 
 
 def settings(*pairs: str) -> list[str]:
@@ -59,9 +55,15 @@ def fails(done: subprocess.CompletedProcess[str], status: int, *words: str) -> N
 
 
 def test_help_answers_without_loading_torch() -> None:
-    assert "Train sentence VAEs" in textvae("--help").stdout
+    assert "Train sentence VAEs" in process("--help").stdout
     loaded = "import sys, cli; print(sorted({'torch', 'pydantic', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_process_ends_as_the_command_line_does_here(tmp_path: Path) -> None:
+    for arguments in (["recipes"], ["measure", "nowhere"], ["nonsense"]):
+        one, other = process(*arguments, cwd=tmp_path), textvae(*arguments, cwd=tmp_path)
+        assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
 
 
 def test_recipes_and_show() -> None:
@@ -91,7 +93,7 @@ def test_names_complete(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for typed, expected in (("train pl", "plain,plain"), ("measure lst", "plain,lstm/2026-01-01_00-00-00_s0")):
         monkeypatch.setenv("COMP_WORDS", f"textvae {typed}")
         monkeypatch.setenv("COMP_CWORD", "2")
-        assert textvae().stdout.split() == [expected]
+        assert process().stdout.split() == [expected]
 
 
 def test_measure_prints_json_and_nothing_else_on_standard_output(run: Path, tmp_path: Path) -> None:
@@ -242,7 +244,7 @@ def test_a_long_line_is_cut_and_counted_and_empty_lines_are_skipped(tmp_path: Pa
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = textvae("--debug", "measure", "nowhere", cwd=tmp_path)
+    done = process("--debug", "measure", "nowhere", cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -275,7 +277,7 @@ def test_an_interrupted_training_says_how_to_go_on(
 
 
 def test_a_compiled_training_takes_the_same_steps_and_its_profile_is_written(folder: Path, run: Path) -> None:
-    done = textvae(
+    done = process(
         "train", "lstm", "--out", "compiled", "--profile",
         *settings("corpus.kind=files", "corpus.path=tiny.txt", *WORDS, *SMALL, "train.steps=32", "train.compile=true"),
         cwd=folder,

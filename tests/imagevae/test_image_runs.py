@@ -1,15 +1,13 @@
 """Runs of images: trained, resumed bit for bit, opened, and used by the verbs."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import resume_image_run, start_image_run, tiny_image_recipe
+from typed import textvae
 
 from imagevae import generation
 from imagevae.form import FORM
@@ -97,11 +95,6 @@ def test_an_interpolation_ends_at_the_reconstructions(conditional: TrainedImages
     walked = generation.interpolate(conditional, ends, 5, "linear")
     found = generation.reconstruct(conditional, ends)
     torch.testing.assert_close(walked[[0, -1]], found, atol=1e-6, rtol=0)
-
-
-def textvae(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
 
 
 @pytest.mark.parametrize(
