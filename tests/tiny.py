@@ -80,11 +80,13 @@ def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecip
     """An image recipe on the 8×8 digits, whatever its own corpus, shrunk."""
     tree = read_tree(IMAGE.folder / f"{recipe}.yaml")
     own = tree["corpus"]
-    tree["corpus"] = {"kind": "digits", "binarisation": own["binarisation"]}
+    tree["corpus"] = {"kind": "digits", "binarisation": own.get("binarisation", "dynamic")}
     if "num_quadrants" in own:
         tree["corpus"] |= {"kind": "digits_quadrants", "num_quadrants": own["num_quadrants"]}
     if "network" in tree["model"]:
         tree["model"]["network"] |= SMALLER[tree["model"]["network"]["kind"]]
+    if "kernel_sizes" in tree["model"]:
+        tree["model"] |= {"kernel_sizes": [5, 3], "num_maps": 4, "num_features": 3}
     if "steps" in tree.get("update", {}):
         tree["update"] |= {"steps": 10} | {name: 5 for name in tree["update"] if name == "held_steps"}
     tree["train"] |= {"epochs": 3, "images_per_batch": 100, "precision": "fp32", "log_steps": 5, "checkpoint_steps": 13}

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from imagevae.models.pixelvae import PixelCnn, PixelCnnConfig, PixelVae, PixelVaeConfig
 from imagevae.models.structured import (
     StructuredBaseline,
     StructuredBaselineConfig,
@@ -15,15 +16,26 @@ from imagevae.models.vade import Vade, VadeConfig
 from imagevae.models.vae import CvaeConfig, Vae, VaeConfig
 
 ImageModelConfig = Annotated[
-    CvaeConfig | StructuredBaselineConfig | StructuredCvaeConfig | TwoLayerVaeConfig | VadeConfig | VaeConfig,
+    CvaeConfig
+    | PixelCnnConfig
+    | PixelVaeConfig
+    | StructuredBaselineConfig
+    | StructuredCvaeConfig
+    | TwoLayerVaeConfig
+    | VadeConfig
+    | VaeConfig,
     Field(discriminator="kind"),
 ]
-ImageModel = StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
+ImageModel = PixelCnn | PixelVae | StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
 
 __all__ = [
     "CvaeConfig",
     "ImageModel",
     "ImageModelConfig",
+    "PixelCnn",
+    "PixelCnnConfig",
+    "PixelVae",
+    "PixelVaeConfig",
     "StructuredBaseline",
     "StructuredBaselineConfig",
     "StructuredCvae",

@@ -18,6 +18,8 @@ from imagevae.models import (
     CvaeConfig,
     ImageModel,
     ImageModelConfig,
+    PixelCnnConfig,
+    PixelVaeConfig,
     StructuredBaselineConfig,
     StructuredCvaeConfig,
     TwoLayerVaeConfig,
@@ -33,24 +35,31 @@ MLP, CONV = MlpConfig(hidden_sizes=(14, 9)), ConvConfig(channels=(3, 5), hidden_
 NETWORKS = {"mlp": MLP, "relu mlp": replace(MLP, activation="relu"), "conv": CONV}
 SMOOTH = replace(CONV, activation="tanh")  # no unit is silent
 LIKELIHOODS = ("bernoulli", "discretised_logistic", "gaussian")
+SMALL_PIXELCNN = {"kernel_sizes": (5, 3, 3), "num_maps": 4, "num_features": 3}
 OPTIONS: dict[str, tuple[type, list[dict[str, Any]]]] = {  # of each kind: a new member of the union needs a line here
     "vae": (VaeConfig, [{"latent_size": 4}]),
     "cvae": (CvaeConfig, [{"latent_size": 4, "prior": prior} for prior in ("standard", "learned")]),
+    "pixelcnn": (PixelCnnConfig, [SMALL_PIXELCNN, SMALL_PIXELCNN | {"kernel_sizes": (3,)}]),
+    "pixelvae": (PixelVaeConfig, [{"latent_size": 4} | SMALL_PIXELCNN]),
     "structured_baseline": (StructuredBaselineConfig, [{}]),
     "structured_cvae": (StructuredCvaeConfig, [{"latent_size": 4}]),
     "two_layer_vae": (TwoLayerVaeConfig, [{"latent_sizes": (4, 3), "top_hidden_sizes": (6, 5)}]),
     "vade": (VadeConfig, [{"latent_size": 4, "num_clusters": 3}]),
 }
+BINARY = ("pixelcnn", "pixelvae", "structured_baseline", "structured_cvae")
+WITHOUT_Z = ("pixelcnn", "structured_baseline")
 CASES = [
-    pytest.param(config(**options, network=network, likelihood=likelihood), id=f"{kind}-{number}-{name}-{likelihood}")
+    pytest.param(config(**options, **network, likelihood=likelihood), id=f"{kind}-{number}-{name}-{likelihood}")
     for kind, (config, choices) in OPTIONS.items()
     for number, options in enumerate(choices)
-    for name, network in NETWORKS.items()
-    for likelihood in (["bernoulli"] if kind.startswith("structured") else LIKELIHOODS)
+    for name, network in (
+        {"": {}} if kind == "pixelcnn" else {key: {"network": NETWORKS[key]} for key in NETWORKS}
+    ).items()
+    for likelihood in (["bernoulli"] if kind in BINARY else LIKELIHOODS)
 ]
 FORM = ImageForm(channels=1, height=8, width=8, class_names=("a", "b", "c"))
 EVERY_MODEL = pytest.mark.parametrize("config", CASES)
-WITH_Z = pytest.mark.parametrize("config", [case for case in CASES if case.values[0].kind != "structured_baseline"])
+WITH_Z = pytest.mark.parametrize("config", [case for case in CASES if case.values[0].kind not in WITHOUT_Z])
 
 
 def images(config: Any, num_images: int = 7, form: ImageForm = FORM) -> ImageBatch:
