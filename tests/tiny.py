@@ -85,6 +85,8 @@ def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecip
         tree["corpus"] |= {"kind": "digits_quadrants", "num_quadrants": own["num_quadrants"]}
     if "network" in tree["model"]:
         tree["model"]["network"] |= SMALLER[tree["model"]["network"]["kind"]]
+    if "num_steps" in tree["model"]:
+        tree["model"] |= {"num_steps": 3, "hidden_size": 12}
     if "kernel_sizes" in tree["model"]:
         tree["model"] |= {"kernel_sizes": [5, 3], "num_maps": 4, "num_features": 3}
     if "steps" in tree.get("update", {}):

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from imagevae.models.draw import Draw, DrawConfig
 from imagevae.models.pixelvae import PixelCnn, PixelCnnConfig, PixelVae, PixelVaeConfig
 from imagevae.models.structured import (
     StructuredBaseline,
@@ -17,6 +18,7 @@ from imagevae.models.vae import CvaeConfig, Vae, VaeConfig
 
 ImageModelConfig = Annotated[
     CvaeConfig
+    | DrawConfig
     | PixelCnnConfig
     | PixelVaeConfig
     | StructuredBaselineConfig
@@ -26,10 +28,12 @@ ImageModelConfig = Annotated[
     | VaeConfig,
     Field(discriminator="kind"),
 ]
-ImageModel = PixelCnn | PixelVae | StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
+ImageModel = Draw | PixelCnn | PixelVae | StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
 
 __all__ = [
     "CvaeConfig",
+    "Draw",
+    "DrawConfig",
     "ImageModel",
     "ImageModelConfig",
     "PixelCnn",

@@ -16,6 +16,7 @@ from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.models import (
     CvaeConfig,
+    DrawConfig,
     ImageModel,
     ImageModelConfig,
     PixelCnnConfig,
@@ -26,6 +27,7 @@ from imagevae.models import (
     VadeConfig,
     VaeConfig,
 )
+from imagevae.models.draw import AttentionConfig
 from imagevae.networks import ConvConfig, MlpConfig
 from imagevae.side import check_likelihood
 from latent.bound import ElboObjective, IwaeObjective
@@ -35,10 +37,12 @@ MLP, CONV = MlpConfig(hidden_sizes=(14, 9)), ConvConfig(channels=(3, 5), hidden_
 NETWORKS = {"mlp": MLP, "relu mlp": replace(MLP, activation="relu"), "conv": CONV}
 SMOOTH = replace(CONV, activation="tanh")  # no unit is silent
 LIKELIHOODS = ("bernoulli", "discretised_logistic", "gaussian")
+SMALL_DRAW = {"num_steps": 3, "latent_size": 2, "hidden_size": 9}
 SMALL_PIXELCNN = {"kernel_sizes": (5, 3, 3), "num_maps": 4, "num_features": 3}
 OPTIONS: dict[str, tuple[type, list[dict[str, Any]]]] = {  # of each kind: a new member of the union needs a line here
     "vae": (VaeConfig, [{"latent_size": 4}]),
     "cvae": (CvaeConfig, [{"latent_size": 4, "prior": prior} for prior in ("standard", "learned")]),
+    "draw": (DrawConfig, [SMALL_DRAW, SMALL_DRAW | {"attention": AttentionConfig(read_size=3, write_size=4)}]),
     "pixelcnn": (PixelCnnConfig, [SMALL_PIXELCNN, SMALL_PIXELCNN | {"kernel_sizes": (3,)}]),
     "pixelvae": (PixelVaeConfig, [{"latent_size": 4} | SMALL_PIXELCNN]),
     "structured_baseline": (StructuredBaselineConfig, [{}]),
@@ -46,15 +50,16 @@ OPTIONS: dict[str, tuple[type, list[dict[str, Any]]]] = {  # of each kind: a new
     "two_layer_vae": (TwoLayerVaeConfig, [{"latent_sizes": (4, 3), "top_hidden_sizes": (6, 5)}]),
     "vade": (VadeConfig, [{"latent_size": 4, "num_clusters": 3}]),
 }
-BINARY = ("pixelcnn", "pixelvae", "structured_baseline", "structured_cvae")
+BINARY = ("draw", "pixelcnn", "pixelvae", "structured_baseline", "structured_cvae")
+WITHOUT_NETWORK = ("draw", "pixelcnn")
 WITHOUT_Z = ("pixelcnn", "structured_baseline")
 CASES = [
     pytest.param(config(**options, **network, likelihood=likelihood), id=f"{kind}-{number}-{name}-{likelihood}")
     for kind, (config, choices) in OPTIONS.items()
     for number, options in enumerate(choices)
     for name, network in (
-        {"": {}} if kind == "pixelcnn" else {key: {"network": NETWORKS[key]} for key in NETWORKS}
-    ).items()
+        [("", {})] if kind in WITHOUT_NETWORK else [(key, {"network": NETWORKS[key]}) for key in NETWORKS]
+    )
     for likelihood in (["bernoulli"] if kind in BINARY else LIKELIHOODS)
 ]
 FORM = ImageForm(channels=1, height=8, width=8, class_names=("a", "b", "c"))
