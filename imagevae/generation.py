@@ -18,7 +18,7 @@ from latent.measures import evaluating
 def sample(
     trained: TrainedImages, num_samples: int, seed: int = 0, label: int | None = None
 ) -> tuple[Float[Tensor, "N C H W"], Int64[Tensor, " N"]]:
-    """The expected image at N draws of the prior, and each one's class.
+    """The image shown of each of N draws of the prior, E[x|z] wherever that is at hand, and each one's class.
 
     A conditional model draws from `label`, or from its classes in turn. Raises ValueError for a class that it does not
     have, or for any class asked of an unconditional model.
@@ -28,7 +28,7 @@ def sample(
 
 
 def draw(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> Float[Tensor, "N C H W"]:
-    """The expected image at a draw of the prior for each class; a model that is not conditional heeds none."""
+    """The image shown of a draw of the prior for each class; a model that is not conditional heeds none."""
     batch = blank_batch(trained, labels)
     with evaluating(trained.model, seed):
         z = trained.model.prior(batch).sample()
@@ -37,12 +37,11 @@ def draw(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> 
 
 def simulated(trained: TrainedImages, z: Float[Tensor, "B Z"], batch: ImageBatch) -> ImageBatch:
     """x ~ p(x|z) in the place of the batch's images; its classes, and what is given of them, stay."""
-    outputs = trained.model.outputs(z.unsqueeze(0), batch)[0]
-    return replace(batch, pixels=trained.form.images(trained.model.likelihood.sample(outputs)))
+    return replace(batch, pixels=trained.form.images(trained.model.drawn(z, batch)))
 
 
 def reconstruct(trained: TrainedImages, batch: ImageBatch, seed: int = 0) -> Float[Tensor, "N C H W"]:
-    """The expected image at each one's posterior mean."""
+    """The image shown of each one's posterior mean."""
     batch = batch.to(trained.device)
     with evaluating(trained.model, seed):
         z = trained.model.posterior(batch).mean
@@ -50,7 +49,7 @@ def reconstruct(trained: TrainedImages, batch: ImageBatch, seed: int = 0) -> Flo
 
 
 def interpolate(trained: TrainedImages, ends: ImageBatch, num_steps: int, path: str) -> Float[Tensor, "N C H W"]:
-    """Expected images along a `linear` or `slerp` path between two posterior means; a class stays the first's."""
+    """Images shown along a `linear` or `slerp` path between two posterior means; a class stays the first's."""
     ends = ends.to(trained.device)
     with evaluating(trained.model, 0):
         means = trained.model.posterior(ends).mean
@@ -59,12 +58,11 @@ def interpolate(trained: TrainedImages, ends: ImageBatch, num_steps: int, path: 
 
 
 def decode(trained: TrainedImages, z: Float[Tensor, "N Z"], batch: ImageBatch) -> Float[Tensor, "N C H W"]:
-    """E[x|z] for N latent vectors; of the batch only the classes are used."""
+    """Images for N latent vectors, E[x|z] or, as `shown_as` says, draws; of the batch only the classes are used."""
     images = []
     with evaluating(trained.model, 0):
         for rows in torch.arange(len(z), device=z.device).split(images_at_once(trained.form)):
-            outputs = trained.model.outputs(z[rows].unsqueeze(0), batch.take(rows))[0]
-            images.append(trained.form.images(trained.model.likelihood.mean(outputs)).cpu())
+            images.append(trained.form.images(trained.model.shown(z[rows], batch.take(rows))).cpu())
     return torch.cat(images)
 
 

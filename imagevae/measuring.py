@@ -34,9 +34,10 @@ class ImageMeasures(BoundMeasures):
     """What a run is worth on a split of images: beside the bound, how they were binarised and what comes back.
 
     `bits_per_dimension` is the NLL over D ln 2 for images of D = C·H·W values. `squared_error` is the mean over these
-    of (x − E[x|z])² at z = E[z|x], with x between 0 and 1. Where the model is given each image's class, one of
-    `num_classes`, p(x) is p(x|y) throughout; else that is 0. Where it is given a part of each image, D counts the
-    other values, all likelihoods are of these alone, and `conditional` says what comes of the prior's draws.
+    of (x − E[x|z])² at z = E[z|x], with x between 0 and 1; an autoregressive decoder's expectation of a pixel is given
+    those before it too. Where the model is given each image's class, one of `num_classes`, p(x) is p(x|y) throughout;
+    else that is 0. Where it is given a part of each image, D counts the other values, all likelihoods are of these
+    alone, and `conditional` says what comes of the prior's draws.
     """
 
     binarisation: Binarisation

@@ -55,7 +55,8 @@ KIND: RunKind[TrainedImages, ImageMeasures, Pictures] = RunKind(
     facts=FACT_ROWS,
     meanings={
         "Bits per dimension": "The NLL in bits per value of an image. Compare at equal binarisation and likelihood.",
-        "Squared error": "Of a pixel between 0 and 1 and its expectation, decoded from the posterior mean.",
+        "Squared error": "Of a pixel between 0 and 1 and its expectation, decoded from the posterior mean and, by an "
+        "autoregressive decoder, the pixels before it.",
         "Told the class": "Then all of p(x) is p(x|y), whose NLL is lower by what y tells: by ln K at most.",
     },
     problem=problem,

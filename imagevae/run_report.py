@@ -87,7 +87,7 @@ def _completions(trained: TrainedImages, images: Images, order: Int64[np.ndarray
 def _reconstructions(trained: TrainedImages, images: Images, chosen: Int64[np.ndarray, " N"]) -> bytes:
     batch = images.batch(chosen)
     both = torch.cat([batch.pixels, reconstruct(trained, batch)])
-    return grid_png(both, len(chosen), row_labels=("image", "E[x|z]"))
+    return grid_png(both, len(chosen), row_labels=("image", trained.model.shown_as))
 
 
 def _interpolation(trained: TrainedImages, images: Images, chosen: Int64[np.ndarray, " N"]) -> bytes:
@@ -101,7 +101,7 @@ def _interpolation(trained: TrainedImages, images: Images, chosen: Int64[np.ndar
 
 
 def _manifold(trained: TrainedImages) -> bytes:
-    """E[x|z] at even quantiles of the prior in either dimension, the first from left to right, the second upwards.
+    """What is shown of z at even quantiles of the prior, the first dimension from left to right, the second upwards.
 
     Reference: Kingma & Welling 2014, "Auto-Encoding Variational Bayes", figure 4. The quantiles are those of draws, so
     that any prior will do; a conditional model draws its first class.
@@ -166,4 +166,4 @@ def _manifolds(names: Sequence[str], contents: Sequence[Pictures]) -> str:
     if not any(one.manifold for one in contents):
         return ""
     drawn = ["" if one.manifold is None else picture(one.manifold, "Decoded manifold") for one in contents]
-    return columns(names, drawn) + remark("E[x|z] over both dimensions of z, at even quantiles of the prior.")
+    return columns(names, drawn) + remark("Decoded over both dimensions of z, at even quantiles of the prior.")

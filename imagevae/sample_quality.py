@@ -57,8 +57,8 @@ def draw_images(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int =
     with evaluating(trained.model, seed):
         for part in labels.split(DRAWN_AT_ONCE):
             batch = blank_batch(trained, part)
-            outputs = trained.model.outputs(trained.model.prior(batch).sample().unsqueeze(0), batch)[0]
-            images.append(trained.form.images(trained.model.likelihood.sample(outputs)).cpu())
+            drawn = trained.model.drawn(trained.model.prior(batch).sample(), batch)
+            images.append(trained.form.images(drawn).cpu())
     return torch.cat(images)
 
 

@@ -100,7 +100,7 @@ def reconstruct(trained: TrainedImages, *, examples: tuple[str, ...], seed: int,
     indices = _numbers(examples) or list(range(min(NUM_RECONSTRUCTED, len(trained.splits.test))))
     batch = generation.images_of_test(trained, indices)
     found = generation.reconstruct(trained, batch, seed)
-    rows = ("image", "E[x|z]")
+    rows = ("image", trained.model.shown_as)
     both = torch.cat([batch.pixels, found])
     heads = [str(index) for index in indices]
     path = _written(

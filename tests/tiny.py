@@ -103,11 +103,15 @@ def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecip
         tree["corpus"] = {"kind": "masks", "path": str(photographs()), "size": 16, "num_valid": 4, "num_test": 4}
         tree["model"] |= {"latent_size": 32} if "latent_size" in tree["model"] else {}
     else:
-        tree["corpus"] = {"kind": "digits", "binarisation": own["binarisation"]}
+        tree["corpus"] = {"kind": "digits", "binarisation": own.get("binarisation", "dynamic")}
     if "num_quadrants" in own:
         tree["corpus"] |= {"kind": "digits_quadrants", "num_quadrants": own["num_quadrants"]}
     if "network" in tree["model"]:
         tree["model"]["network"] |= SMALLER[tree["model"]["network"]["kind"]]
+    if "num_steps" in tree["model"]:
+        tree["model"] |= {"num_steps": 3, "hidden_size": 12}
+    if "kernel_sizes" in tree["model"]:
+        tree["model"] |= {"kernel_sizes": [5, 3], "num_maps": 4, "num_features": 3}
     if "steps" in tree.get("update", {}):
         tree["update"] |= {"steps": 10} | {name: 5 for name in tree["update"] if name == "held_steps"}
     size = 5 if is_of_photographs else 100

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from imagevae.models.draw import Draw, DrawConfig
+from imagevae.models.pixelvae import PixelCnn, PixelCnnConfig, PixelVae, PixelVaeConfig
 from imagevae.models.structured import (
     StructuredBaseline,
     StructuredBaselineConfig,
@@ -15,15 +17,29 @@ from imagevae.models.vade import Vade, VadeConfig
 from imagevae.models.vae import CvaeConfig, Vae, VaeConfig
 
 ImageModelConfig = Annotated[
-    CvaeConfig | StructuredBaselineConfig | StructuredCvaeConfig | TwoLayerVaeConfig | VadeConfig | VaeConfig,
+    CvaeConfig
+    | DrawConfig
+    | PixelCnnConfig
+    | PixelVaeConfig
+    | StructuredBaselineConfig
+    | StructuredCvaeConfig
+    | TwoLayerVaeConfig
+    | VadeConfig
+    | VaeConfig,
     Field(discriminator="kind"),
 ]
-ImageModel = StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
+ImageModel = Draw | PixelCnn | PixelVae | StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
 
 __all__ = [
     "CvaeConfig",
+    "Draw",
+    "DrawConfig",
     "ImageModel",
     "ImageModelConfig",
+    "PixelCnn",
+    "PixelCnnConfig",
+    "PixelVae",
+    "PixelVaeConfig",
     "StructuredBaseline",
     "StructuredBaselineConfig",
     "StructuredCvae",

@@ -21,9 +21,10 @@ from torch.distributions import Distribution
 from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.likelihoods import Bernoulli
+from imagevae.models.image_model import IndependentPixels
 from imagevae.networks import ConvConfig, MlpConfig, Prediction
 from imagevae.unet import UnetConfig
-from latent.bound import ElboTerms, LatentModel
+from latent.bound import ElboTerms
 from latent.distributions import at_least_float32, standard_normal
 
 StructuredNetwork = Annotated[MlpConfig | ConvConfig | UnetConfig, Field(discriminator="kind")]
@@ -111,7 +112,7 @@ def scored_log_likelihood(logits: Float[Tensor, "S B D"], batch: ImageBatch) -> 
     return torch.where(batch.scored.flatten(), of_pixels, 0.0).sum(-1)
 
 
-class StructuredBaseline(LatentModel[ImageBatch]):
+class StructuredBaseline(IndependentPixels):
     """p(y|x) as a decoder of a z without dimensions: the bound is log p(y|x) itself."""
 
     latent_size = 0
@@ -145,7 +146,7 @@ class StructuredBaseline(LatentModel[ImageBatch]):
         return said.logits.expand(len(z), -1, -1)
 
 
-class StructuredCvae(LatentModel[ImageBatch]):
+class StructuredCvae(IndependentPixels):
     r"""With ŷ = σ(baseline(x)): p(z|x) reads x and ŷ, q(z|x, y) reads x and y, and p(y|x, z) has the logits
 
     \[ a = \mathrm{baseline}(x) + \mathrm{decoder}(z). \]

@@ -12,9 +12,9 @@ from torch.distributions import Distribution
 from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.likelihoods import Likelihood, LikelihoodKind
+from imagevae.models.image_model import IndependentPixels
 from imagevae.models.vae import Vae
 from imagevae.networks import Activation, Network, default_network, perceptron
-from latent.bound import LatentModel
 from latent.distributions import Hierarchy, NormalHead, NormalHeadConfig, StandardNormalPriorConfig, standard_normal
 
 
@@ -50,7 +50,7 @@ class ConditionalNormal(nn.Module):
         return found
 
 
-class TwoLayerVae(LatentModel[ImageBatch]):
+class TwoLayerVae(IndependentPixels):
     r"""One latent vector z = [z₁, z₂], whose posterior and prior are hierarchies in opposite directions:
 
     \[ \log w = \log p(x|z_1) + \log p(z_1|z_2) + \log p(z_2) - \log q(z_1|x) - \log q(z_2|z_1). \]

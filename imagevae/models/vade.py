@@ -16,9 +16,10 @@ from corpora.images import ImageBatch
 from imagevae.cluster_starts import MixtureStart, Start
 from imagevae.form import ImageForm
 from imagevae.likelihoods import Likelihood, LikelihoodKind
+from imagevae.models.image_model import IndependentPixels
 from imagevae.models.vae import Vae
 from imagevae.networks import MlpConfig, Network
-from latent.bound import ElboTerms, LatentModel
+from latent.bound import ElboTerms
 from latent.distributions import (
     Kl,
     NormalHead,
@@ -71,7 +72,7 @@ class VadeConfig:
         )
 
 
-class Vade(LatentModel[ImageBatch]):
+class Vade(IndependentPixels):
     """p(c) p(z|c) p(x|z) with c one of K clusters, and q(z|x) p(c|z) as its approximate posterior."""
 
     def __init__(

@@ -14,8 +14,8 @@ from torch.distributions import Distribution
 from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.likelihoods import LIKELIHOODS, LikelihoodKind
+from imagevae.models.image_model import IndependentPixels
 from imagevae.networks import Network, default_network
-from latent.bound import LatentModel
 from latent.distributions import (
     FlowHeadConfig,
     FlowPriorConfig,
@@ -74,7 +74,7 @@ class CvaeConfig:
         return Vae(form, form.num_classes, self.latent_size, self.network, self.likelihood, NormalHeadConfig(), prior)
 
 
-class Vae(LatentModel[ImageBatch]):
+class Vae(IndependentPixels):
     """q(z|x, y), p(z|y) and p(x|z, y), where y is one of K classes, or nothing at all (K = 0).
 
     Without a prior of every class's own, p(z|y) is a learned normal.

@@ -16,14 +16,18 @@ from corpora.images import ImageBatch
 from imagevae.form import ImageForm
 from imagevae.models import (
     CvaeConfig,
+    DrawConfig,
     ImageModel,
     ImageModelConfig,
+    PixelCnnConfig,
+    PixelVaeConfig,
     StructuredBaselineConfig,
     StructuredCvaeConfig,
     TwoLayerVaeConfig,
     VadeConfig,
     VaeConfig,
 )
+from imagevae.models.draw import AttentionConfig
 from imagevae.networks import ConvConfig, MlpConfig
 from imagevae.side import check_likelihood
 from imagevae.unet import UnetConfig
@@ -44,24 +48,42 @@ FLOWS: list[dict[str, Any]] = [
     {"posterior": IafHeadConfig(length=2, hidden_size=8), "prior": FlowPriorConfig(hidden_size=8)},
     {"prior": FlowPriorConfig(transform="nsf", length=2, hidden_size=8)},
 ]
+SMALL_DRAW = {"num_steps": 3, "latent_size": 2, "hidden_size": 9}
+SMALL_PIXELCNN = {"kernel_sizes": (5, 3, 3), "num_maps": 4, "num_features": 3}
 OPTIONS: dict[str, tuple[type, list[dict[str, Any]]]] = {  # of each kind: a new member of the union needs a line here
     "vae": (VaeConfig, [{"latent_size": 4}, *({"latent_size": 4} | parts for parts in FLOWS)]),
     "cvae": (CvaeConfig, [{"latent_size": 4, "prior": prior} for prior in ("standard", "learned")]),
+    "draw": (DrawConfig, [SMALL_DRAW, SMALL_DRAW | {"attention": AttentionConfig(read_size=3, write_size=4)}]),
+    "pixelcnn": (PixelCnnConfig, [SMALL_PIXELCNN, SMALL_PIXELCNN | {"kernel_sizes": (3,)}]),
+    "pixelvae": (PixelVaeConfig, [{"latent_size": 4} | SMALL_PIXELCNN]),
     "structured_baseline": (StructuredBaselineConfig, [{}]),
     "structured_cvae": (StructuredCvaeConfig, [{"latent_size": 4}]),
     "two_layer_vae": (TwoLayerVaeConfig, [{"latent_sizes": (4, 3), "top_hidden_sizes": (6, 5)}]),
     "vade": (VadeConfig, [{"latent_size": 4, "num_clusters": 3}]),
 }
+BINARY = ("draw", "pixelcnn", "pixelvae", "structured_baseline", "structured_cvae")
+WITHOUT_NETWORK = ("draw", "pixelcnn")
+WITHOUT_Z = ("pixelcnn", "structured_baseline")
+
+
+def networks_of(kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """By name the settings of each network that a kind of model can have."""
+    if kind in WITHOUT_NETWORK:
+        return [("", {})]
+    networks = OF_STRUCTURED if kind.startswith("structured") else NETWORKS
+    return [(name, {"network": network}) for name, network in networks.items()]
+
+
 CASES = [
-    pytest.param(config(**options, network=network, likelihood=likelihood), id=f"{kind}-{number}-{name}-{likelihood}")
+    pytest.param(config(**options, **network, likelihood=likelihood), id=f"{kind}-{number}-{name}-{likelihood}")
     for kind, (config, choices) in OPTIONS.items()
     for number, options in enumerate(choices)
-    for name, network in (OF_STRUCTURED if kind.startswith("structured") else NETWORKS).items()
-    for likelihood in (["bernoulli"] if kind.startswith("structured") else LIKELIHOODS)
+    for name, network in networks_of(kind)
+    for likelihood in (["bernoulli"] if kind in BINARY else LIKELIHOODS)
 ]
 FORM = ImageForm(channels=1, height=8, width=8, class_names=("a", "b", "c"))
 EVERY_MODEL = pytest.mark.parametrize("config", CASES)
-WITH_Z = pytest.mark.parametrize("config", [case for case in CASES if case.values[0].kind != "structured_baseline"])
+WITH_Z = pytest.mark.parametrize("config", [case for case in CASES if case.values[0].kind not in WITHOUT_Z])
 
 
 def images(config: Any, num_images: int = 7, form: ImageForm = FORM) -> ImageBatch:

@@ -1,0 +1,36 @@
+"""How an image model turns z into pixels that can be shown, where its pixels are independent given z."""
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from corpora.images import ImageBatch
+from imagevae.likelihoods import Likelihood
+from latent.bound import LatentModel
+
+
+@runtime_checkable
+class Pixelwise(Protocol):
+    """A decoder whose outputs are one for each of D pixels: the logit of a Bernoulli, the location of others."""
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """p(x|z)'s last step."""
+
+    def outputs(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B D"]:
+        """The outputs; of the batch only the classes, or what is given of each image, are read."""
+
+
+class IndependentPixels(LatentModel[ImageBatch]):
+    """p(x|z) is a product over pixels, so that E[x|z] is at hand."""
+
+    shown_as: ClassVar = "E[x|z]"  # what `shown` is, beside a picture
+
+    def shown(self: Pixelwise, z: Float[Tensor, "B Z"], batch: ImageBatch) -> Float[Tensor, "B D"]:
+        """E[x|z] of each pixel."""
+        return self.likelihood.mean(self.outputs(z.unsqueeze(0), batch)[0])
+
+    def drawn(self: Pixelwise, z: Float[Tensor, "B Z"], batch: ImageBatch) -> Float[Tensor, "B D"]:
+        """A draw of p(x|z)."""
+        return self.likelihood.sample(self.outputs(z.unsqueeze(0), batch)[0])
