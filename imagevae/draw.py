@@ -20,10 +20,12 @@ from latent.distributions import (
     diagonal_normal,
     log_prob,
     pairwise_log_prob,
+    pairwise_most,
     take,
 )
-from latent.distributions.points import NUM_POINTS
+from latent.distributions.points import NUM_POINTS, symmetric_points
 
+MOST_EXAMPLES = 1_000  # of which each one's z is walked with the image of every other
 ROWS_AT_ONCE = 4096  # pairs of an image and another's z
 State = tuple[Tensor, Tensor]  # h and the memory of an LSTM, N×H each
 
@@ -194,12 +196,10 @@ class Drawings(Distribution):
     @cached_property
     def _moments(self) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
         """A point at a time, so that a whole split fits into the memory."""
-        half = torch.quasirandom.SobolEngine(self.event_shape[0], scramble=True, seed=0).draw(NUM_POINTS // 2)
-        smallest = torch.finfo(half.dtype).eps
-        points = torch.cat([half, 1 - half]).clamp(smallest, 1 - smallest).to(self.pixels.device, self.dtype)
-        total = square = within = points.new_zeros(())
-        for point in torch.special.ndtri(points):
-            found = self.walk(point.expand(len(self.pixels), -1), is_noise=True)
+        like = self.pixels.new_empty(self.event_shape, dtype=self.dtype)
+        total = square = within = like.new_zeros(())
+        for point in symmetric_points(NUM_POINTS, like):
+            found = self.walk(torch.special.ndtri(point).expand(len(self.pixels), -1), is_noise=True)
             total, square = total + found.mean, square + found.mean.square()
             within = within + found.scale.square()
         mean = total / NUM_POINTS
@@ -225,6 +225,11 @@ def _(q: Drawings) -> torch.device:
 @detach.register
 def _(q: Drawings) -> Distribution:
     return q.over(q.pixels, is_frozen=True)
+
+
+@pairwise_most.register
+def _(q: Drawings) -> int:
+    return MOST_EXAMPLES
 
 
 @pairwise_log_prob.register

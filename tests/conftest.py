@@ -1,5 +1,6 @@
 """Shapes and types are checked at run time in every test; caches and runs stay in temporary folders."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,14 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TEXTVAE_CACHE", str(root / "cache"))
         patch.setenv("TEXTVAE_RUNS", str(root / "runs"))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts_are_heard() -> Iterator[None]:
+    """As in a terminal: a shell's background job, which the tests may be, begins with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
