@@ -226,8 +226,8 @@ def runs_of_table(path: Path) -> list[Path]:
             raise ValueError(f"{file.metadata.num_rows:,} rows, where a sweep has {MAX_TRIALS:,} at most")
         found = file.read(columns=["run", "status"]).to_pylist()
         done = [path.parent / str(row["run"]) for row in found if row["status"] == "done"]
-        if outside := [run for run in done if not _is_below(run, path.parent)]:
-            raise ValueError(f"{str(outside[0])!r:.80} lies outside of its folder")
+        if any(not _is_below(run, path.parent) for run in done):
+            raise ValueError("one of its runs lies outside of its folder")
     except (OSError, ValueError, pa.ArrowException, KeyError) as error:
         raise ConfigError(f"{path}: not the table of a sweep ({' '.join(str(error).split())[:100]})") from error
     if not done:
