@@ -17,9 +17,11 @@ from pydantic import Field, PositiveInt
 from scipy.sparse import coo_matrix, csr_matrix
 
 from corpora.load import Splits
+from corpora.plain_files import check_plain
 from corpora.tokenizer import BOS, EOS, PAD, UNK, UNKNOWN_WORD
 
 MARKS = {BOS: "<s>", EOS: "</s>", UNK: UNKNOWN_WORD}  # as word2vec's own files write them
+MAX_LINE = 10_000_000  # bytes
 NUM_NAMED = 5  # of the words that have no vector
 
 
@@ -162,7 +164,7 @@ def read_vectors(path: Path, size: int) -> Iterator[tuple[str, Float[np.ndarray,
 
 def _num_words(path: Path, header: str, size: int) -> int:
     parts = header.split()
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts) or "0" in parts:
+    if len(parts) != 2 or not all(part.isdecimal() and len(part) < 10 for part in parts) or "0" in parts:
         raise ValueError(
             f"{path}: line 1: {header[:40]!r} is no header; two whole numbers are needed, of words and of numbers a "
             "word (GloVe's files have none: write one before them)"
@@ -191,7 +193,11 @@ def _vector(where: str, numbers: Sequence[str]) -> Float[np.ndarray, " D"]:
 def _lines(path: Path) -> Iterator[str]:
     try:
         with _opened(path) as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
+                if len(line) == MAX_LINE:
+                    raise ValueError(
+                        f"{path}: line {number}: of {MAX_LINE:,} bytes or more; this is no file of vectors"
+                    )
                 try:
                     yield line.decode("utf-8").rstrip("\r\n")
                 except UnicodeDecodeError as error:
@@ -205,6 +211,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _opened(path: Path) -> BufferedIOBase:
+    check_plain(path)
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections.abc import Sequence
@@ -9,8 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from corpora.plain_files import check_plain, read_at_most
 from corpora.texts import SPLITS, Fractions, MaxLength, Texts, check_fractions, collect, cut
 from corpora.tokenizer import TokenizerConfig
+
+MAX_RATIO = 100  # of a text to its .gz: a few megabytes of it can stand for any number of equal bytes
+MAX_UNPACKED = 2**28  # bytes that are read whatever the ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,7 @@ def read_sentences(path: Path) -> Texts:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        check_plain(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise ValueError(f"{path}: there is no such file or folder; give the path of your text") from error
@@ -115,11 +121,20 @@ def _read_texts(path: Path, labelled: bool) -> Texts:
     return collect(str(path), sentences, labels)
 
 
+def _unpacked(path: Path, data: bytes) -> bytes:
+    most = max(MAX_UNPACKED, MAX_RATIO * len(data))
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        unpacked = read_at_most(stream, most + 1)
+    if len(unpacked) > most:
+        raise ValueError(f"{path}: holds more than {MAX_RATIO} times its size, as no text does; unpack it yourself")
+    return unpacked
+
+
 def _read_lines(path: Path) -> list[str]:
     data = _read_bytes(path)
     if path.suffix == ".gz":
         try:
-            data = gzip.decompress(data)
+            data = _unpacked(path, data)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path}: truncated or damaged gzip ({error}); copy or compress it again") from error
     try:

@@ -94,7 +94,7 @@ def _label_names(texts: dict[str, Texts]) -> list[str]:
                     f"{split.source}: line {line}: label {label!r} does not occur in the training split; "
                     "mend it, or add sentences with it there"
                 )
-    return sorted(known, key=int if all(label.isdecimal() for label in known) else str)
+    return sorted(known, key=int if all(label.isdecimal() and len(label) < 10 for label in known) else str)
 
 
 def _splits(arrays: Arrays, tokenizer_kind: TokenizerKind) -> Splits:

@@ -99,6 +99,11 @@ class Tokenizer:
         ids = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
         if ids != (PAD, BOS, EOS, UNK):
             raise ValueError(f"a SentencePiece model with pad, <s>, </s>, <unk> at {ids}; (0, 1, 2, 3) is needed")
+        try:
+            processor.id_to_piece(list(range(len(tokenizer))))
+            processor.decode([UNK])
+        except UnicodeDecodeError as error:
+            raise ValueError(f"a SentencePiece model with pieces that are not UTF-8 ({error})") from error
         return tokenizer
 
     def to_bytes(self) -> bytes:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from latent.training import Run, RunError
 from latent.training.config import STRICT
+from latent.training.files import read_plain
 
 FORM = "images.json"
 MOST_PIXELS = 10_000_000  # of one image: more is a mistake, or an attempt to fill the memory
@@ -93,7 +94,7 @@ def stored_form(run: Run) -> ImageForm:
     """The form that the run was trained on. Raises RunError if it is missing or damaged."""
     path = run.path / FORM
     try:
-        return _ADAPTER.validate_json(path.read_bytes(), strict=True)
+        return _ADAPTER.validate_json(read_plain(path), strict=True)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{path}: the form of its images cannot be read ({reason}); train the run again") from error

@@ -6,6 +6,8 @@ import click
 
 from latent.machine.launch import print_first, signed
 
+LONGEST = 900  # characters of a line of an error
+
 
 def run_command_line(cli: click.Group) -> None:
     """Run it: exit status 0 done, 1 failed, 2 wrong call, 130 or 143 stopped by a signal."""
@@ -25,6 +27,15 @@ def run_command_line(cli: click.Group) -> None:
     except (ValueError, OSError, ArithmeticError, RuntimeError, MemoryError) as error:
         if debug:
             raise
-        shown = "\n".join((str(error).strip().splitlines() or [type(error).__name__])[:2])
-        click.echo(signed(f"error: {shown}"), err=True)
+        click.echo(signed(f"error: {shown(error)}"), err=True)
         sys.exit(getattr(error, "exit_code", 1))
+
+
+def shown(error: Exception) -> str:
+    """An error's first two lines, cut where they are long, without control characters: it may quote anybody's file."""
+    lines = (str(error).strip().splitlines() or [type(error).__name__])[:2]
+    return "\n".join(_printable(line if len(line) <= LONGEST else f"{line[:LONGEST]} …") for line in lines)
+
+
+def _printable(line: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in line)

@@ -12,12 +12,14 @@ from safetensors.torch import load, save
 
 from corpora import Corpus, Splits, TextBatch, TokenBatches, Tokenizer, evaluation_batches, load_splits
 from latent.training import Run, RunError, Schema, Side, TrainingData
+from latent.training.files import read_plain
 from textvae.likelihood import Given
 from textvae.models import SentenceModel
 from textvae.recipe import TextRecipe
 
 TOKENIZER = "tokenizer.model"
 GIVEN = "given.safetensors"
+MAX_GIVEN = 2**30  # bytes: a million words of 256 numbers
 TOKENS_AT_ONCE = 8192  # padded positions in a batch where no gradient is needed
 
 
@@ -98,7 +100,7 @@ def stored_given(recipe: TextRecipe, run: Run) -> Given:
         return Given()
     path = run.path / GIVEN
     try:
-        tensors = load(path.read_bytes())
+        tensors = load(read_plain(path, MAX_GIVEN))
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path}: what the model was given cannot be read ({error}); train the run again") from error
     if set(tensors) != set(recipe.model.given):
@@ -110,7 +112,7 @@ def stored_tokenizer(run: Run) -> Tokenizer:
     """The tokenizer that the run was trained with. Raises RunError if it is missing or damaged."""
     path = run.path / TOKENIZER
     try:
-        return Tokenizer.from_bytes(path.read_bytes())
+        return Tokenizer.from_bytes(read_plain(path))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: the run's tokenizer cannot be read ({error}); train the run again") from error
 

@@ -20,7 +20,20 @@ from corpora.images.members import read_file, read_members
 from corpora.images.pairs import Box, Crop, Pair, decode_splits, digest_pairs
 
 MAX_MAT_BYTES = 2**24  # of one annotation, which may be compressed
-_NO_MAT = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, NotImplementedError, struct.error)
+_NO_MAT = (  # what reading one may raise; scipy's readers check little
+    *(
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        NameError,
+        OSError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ),
+    struct.error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

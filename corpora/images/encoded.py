@@ -44,6 +44,7 @@ def open_image(where: str, data: bytes) -> Image.Image:
     """Reads the header alone. Raises ValueError, naming the place, for no image and for one of very many pixels."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of tags that nobody reads
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -7,15 +7,15 @@ import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
 
 from corpora.images.images import times
+from corpora.plain_files import read_at_most
 
 MAX_BYTES = 2**30  # of a file, packed or not; MNIST's largest has 47 MB
-_CHUNK = 2**20  # unpacked at a time, so that memory grows with what is there and not with what a header says
 
 _NUM_DIMENSIONS = {"images": 3, "labels": 1}
 _ELEMENTS = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
@@ -113,12 +113,3 @@ def _what_it_is(magic: bytes) -> str:
         held = {1: "labels", 3: "images"}.get(magic[3], "neither images nor labels")
         return f"idx of {_ELEMENTS[magic[2]]} in {magic[3]} dimension(s), which are {held}"
     return next((name for start, name in _OTHER_FORMATS.items() if magic.startswith(start)), "no idx")
-
-
-def read_at_most(stream: io.BufferedIOBase | IO[bytes], size: int) -> bytes:
-    """The stream's next `size` bytes, or what is left; memory grows with what is there."""
-    chunks = []
-    while size > 0 and (chunk := stream.read(min(size, _CHUNK))):
-        chunks.append(chunk)
-        size -= len(chunk)
-    return b"".join(chunks)

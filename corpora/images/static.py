@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from corpora.images.idx_file import MAX_BYTES, read_at_most
+from corpora.images.idx_file import MAX_BYTES
 from corpora.images.images import Images, LevelSplits, times
+from corpora.plain_files import check_plain, read_at_most
 from corpora.texts import SPLITS
 
 _SIDE = 28
@@ -87,6 +88,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _read_members(path: Path) -> dict[str, bytes]:
     """The arrays that are there, as npy files."""
     try:
+        check_plain(path)
         with zipfile.ZipFile(path) as archive:
             members = {name: f"{name}.npy" for name in SPLITS if f"{name}.npy" in archive.namelist()}
             size = sum(archive.getinfo(member).file_size for member in members.values())

@@ -15,6 +15,7 @@ from latent.measures.gaps import Gaps, GapSettings, inference_gaps
 from latent.reporting.tables import TextTable, shown, table_lines
 from latent.training import Run, RunError
 from latent.training.console import Shown
+from latent.training.files import read_json
 
 Simulate = Callable[..., Any]
 
@@ -66,14 +67,14 @@ def _stored(run: Run, asked: dict[str, Any]) -> Gaps | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         if content["asked"] != asked:
             return None
         columns = [torch.tensor(content["gaps"][each.name], dtype=torch.float64) for each in fields(Gaps)]
         if len({column.shape for column in columns}) != 1 or columns[0].dim() != 1:
             raise ValueError("its columns differ in length")
         return Gaps(*columns)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: damaged ({error}); remove it, and the gaps are found anew") from error
 
 

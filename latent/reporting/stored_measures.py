@@ -18,11 +18,11 @@ from torch import Tensor
 from latent.measures import BoundMeasures, Measured, Verdict
 from latent.reporting.run_kind import AnyKind
 from latent.training import Run
+from latent.training.files import MAX_BYTES, read_plain
 from latent.training.parquet import parquet_bytes
 
 VERDICTS = get_args(Verdict.__annotations__["name"])
 CHECKPOINT = re.compile(r"step-\d{6,}")
-MAX_BYTES = 100_000_000  # of either file; more is a mistake, or an attempt to fill the memory
 MAX_EXAMPLES = 10_000_000  # a few bytes of Parquet can stand for any number of equal rows
 LARGEST = 1e12  # a figure beyond that is no measure, and its square no number
 TOLERANCE = 1e-6  # relative, between a figure and the mean of the examples behind it
@@ -117,8 +117,6 @@ def _check_together(
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise StoredMeasuresError(path, f"larger than {MAX_BYTES:,} bytes")
-        return path.read_bytes()
+        return read_plain(path, MAX_BYTES)
     except OSError as error:
         raise StoredMeasuresError(path, error.strerror or str(error)) from error

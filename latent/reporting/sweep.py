@@ -6,9 +6,11 @@ goes on where it was, and a trial that failed is tried again and stops no other.
 
 import itertools
 import json
+import math
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,10 +24,11 @@ from latent.reporting.processes import Job, run_jobs
 from latent.reporting.run_kind import AnyKind
 from latent.reporting.stored_measures import load_measures
 from latent.training import ConfigError, Run, Schema, read_tree
-from latent.training.files import write_atomically
+from latent.training.files import read_json, read_plain, write_atomically
 from latent.training.parquet import parquet_bytes
 
 TABLE = "sweep.parquet"
+MAX_TRIALS = 10_000  # each of them a training: more is a mistake
 Status = Literal["new", "trained", "done", "failed"]
 Say = Callable[[str], None]
 
@@ -57,15 +60,20 @@ class SweepConfig:
 
     def trials(self, out: Path) -> "list[Trial]":
         """All of them, seed after seed. Raises ConfigError where two would have the same folder."""
+        num_trials = math.prod([len(self.seeds), len(self.recipes), *map(len, self.grid.values())])
+        if num_trials > MAX_TRIALS:
+            raise ConfigError(f"sweep: {num_trials:,} trials, where {MAX_TRIALS:,} are the most; make several of it")
         points = [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
         trials = [
             Trial(recipe=recipe, seed=seed, point=point, set=self.set, out=out)
             for seed, recipe, point in itertools.product(self.seeds, self.recipes, points)
         ]
         names = [trial.name for trial in trials]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"sweep: two trials would be {name}; leave out what stands there twice")
+        name, number = Counter(names).most_common(1)[0]
+        if number > 1:
+            raise ConfigError(f"sweep: two trials would be {name}; leave out what stands there twice")
+        if outside := [trial for trial in trials if not _is_below(trial.path, out)]:
+            raise ConfigError(f"sweep: recipes: {outside[0].recipe!r:.80} is no name that a folder could have")
         return trials
 
 
@@ -118,7 +126,7 @@ class Trial:
     def read(self) -> "Progress":
         """How far it has come. Raises ConfigError where the file is damaged or of a trial with other settings."""
         try:
-            found: dict[str, Any] = json.loads(self.record.read_text("utf-8"))
+            found: dict[str, Any] = read_json(self.record)
             progress = Progress(found["status"], tuple(found["overrides"]), float(found["seconds"]), found["error"])
         except FileNotFoundError:
             return Progress("new", self.overrides)
@@ -213,13 +221,23 @@ def _row(trial: Trial, split: str, kind_of: Callable[[Run], AnyKind]) -> dict[st
 def runs_of_table(path: Path) -> list[Path]:
     """The runs of a sweep's table that are done. Raises ConfigError for a file that is none, or has none."""
     try:
-        found = pq.read_table(path, columns=["run", "status"]).to_pylist()
-    except (OSError, pa.ArrowException, KeyError) as error:
+        file = pq.ParquetFile(pa.BufferReader(read_plain(path)))
+        if file.metadata.num_rows > MAX_TRIALS:
+            raise ValueError(f"{file.metadata.num_rows:,} rows, where a sweep has {MAX_TRIALS:,} at most")
+        found = file.read(columns=["run", "status"]).to_pylist()
+        done = [path.parent / str(row["run"]) for row in found if row["status"] == "done"]
+        if any(not _is_below(run, path.parent) for run in done):
+            raise ValueError("one of its runs lies outside of its folder")
+    except (OSError, ValueError, pa.ArrowException, KeyError) as error:
         raise ConfigError(f"{path}: not the table of a sweep ({' '.join(str(error).split())[:100]})") from error
-    done = [path.parent / str(row["run"]) for row in found if row["status"] == "done"]
     if not done:
         raise ConfigError(f"{path}: no trial of the sweep is done yet")
     return done
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether a path leads to something in a folder, as it is written: of two dots none is followed."""
+    return ".." not in path.relative_to(folder).parts if path.is_relative_to(folder) else False
 
 
 def runs_named(name: str) -> list[str]:

@@ -20,9 +20,11 @@ from torch.optim import Optimizer
 from latent.bound import LatentModel
 from latent.training.config import Tree
 from latent.training.files import (
+    check_plain,
     checksum,
     digest,
     folder_written_atomically,
+    read_json,
     remove_folder,
     sweep,
     sync_folder,
@@ -146,11 +148,12 @@ def list_checkpoints(folder: Path) -> tuple[list[Checkpoint], list[str]]:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Check a checkpoint against its checksums. Raises CheckpointError naming what is wrong."""
     try:
-        described: dict[str, Any] = json.loads((path / STATE).read_text("utf-8"))
+        described: dict[str, Any] = read_json(path / STATE)
         if described.pop("checksum", None) != _digest(described):
             raise CheckpointError(f"{path / STATE}: damaged (it has no checksum, or another than its content's)")
         known = {OPTIMIZER, ADVERSARY, ADVERSARY_OPTIMIZER, CLUSTERS} & described["files"].keys()
         for name in (MODEL, *sorted(known)):
+            check_plain(path / name, most=None)
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
         figures = {str(key): float(value) for key, value in described["figures"].items()}

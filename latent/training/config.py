@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from latent.training.files import check_depth, read_plain
+
 Config = TypeVar("Config")
 Tree = dict[str, Any]
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -38,7 +40,9 @@ _Loader.add_implicit_resolver(
 
 def _parse(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_Loader)
+        check_depth(tree)
+        return tree
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split()) or "nested too deeply"
         raise ConfigError(f"{source}: not valid YAML: {reason}") from error
@@ -47,9 +51,7 @@ def _parse(text: str, source: str) -> Any:
 def read_tree(path: Path) -> Tree:
     """Read a YAML file that holds a mapping. Raises ConfigError naming the file."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no recipe")
-        tree: Tree = _parse(path.read_text("utf-8"), str(path))
+        tree: Tree = _parse(read_plain(path, MAX_BYTES).decode("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(tree, dict):

@@ -2,11 +2,60 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 100_000_000  # of a file that is read at once; more is a mistake, or an attempt to fill the memory
+MAX_DEPTH = 100  # of lists and mappings within one another: more is an attempt to exhaust the stack
+
+
+def check_plain(path: Path, most: int | None = MAX_BYTES) -> None:
+    """Raise OSError for what is no plain file, whose reading might have no end, and for one of more than `most` bytes.
+
+    Both may stand in a folder that was sent: pipes, links to devices, files that are all hole.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    if most is not None and status.st_size > most:
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
+
+
+def read_plain(path: Path, most: int = MAX_BYTES) -> bytes:
+    """The content of a plain file. Raises OSError as `check_plain`."""
+    check_plain(path, most)
+    return path.read_bytes()
+
+
+def read_json(path: Path) -> Any:
+    """The JSON document in a plain file. Raises OSError as `check_plain`, ValueError for any other content."""
+    content = read_plain(path).decode("utf-8")
+    try:
+        document = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    check_depth(document)
+    return document
+
+
+def check_depth(tree: Any) -> None:
+    """Raise ValueError for mappings and lists of which more than MAX_DEPTH lie within one another."""
+    level = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [below for node in level if type(node) in (dict, list) for below in _children(node)]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
+
+
+def _children(node: Any) -> Any:
+    return node.values() if type(node) is dict else node
 
 
 def sync_folder(folder: Path) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from latent.training.files import sweep, temporary_name, write_synced
+from latent.training.files import read_json, sweep, temporary_name, write_synced
 
 LOCK, HOLDER = "lock", "holder.json"
 PROC = Path("/proc")
@@ -88,7 +88,7 @@ def _remove(path: Path) -> None:
 
 def _holder(path: Path) -> Holder | None:
     try:
-        holder = json.loads((path / HOLDER).read_text("utf-8"))
+        holder = read_json(path / HOLDER)
     except (OSError, ValueError):
         return None
     return holder if type(holder) is dict else None

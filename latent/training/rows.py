@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from latent.training.files import write_all, write_atomically
+from latent.training.files import MAX_BYTES, write_all, write_atomically
 
 Row = dict[str, Any]
 
@@ -45,18 +45,25 @@ class Rows:
 
     def __iter__(self) -> Iterator[Row]:
         """The rows that are written; a last line cut short by a kill is left out."""
-        if not self.path.exists():
+        if not self.path.is_file():
             return
-        for line in self.path.read_text("utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                return
-            if type(row) is dict:
-                yield row
+        with self.path.open("rb") as file:
+            while line := file.readline(MAX_BYTES):
+                try:
+                    row = json.loads(line.decode("utf-8"))
+                except (ValueError, RecursionError):
+                    return
+                if type(row) is dict:
+                    yield row
 
     def cut(self, step: int) -> None:
         """Drop the rows after a step, which a resumed training will write again."""
-        rows = [json.dumps(row) + "\n" for row in self if row.get("step", 0) <= step]
+        rows = [json.dumps(row) + "\n" for row in self if _step(row) <= step]
         write_atomically(self.path, "".join(rows))
         self._waiting, self._size = [], None
+
+
+def _step(row: Row) -> float:
+    """At which a row was written; the beginning where it does not say, as no row of ours does."""
+    step: object = row.get("step")
+    return float(step) if isinstance(step, int | float) else 0.0

@@ -22,7 +22,7 @@ from latent.training.checkpoints import (
     save_checkpoint,
 )
 from latent.training.config import Tree
-from latent.training.files import sweep, write_atomically
+from latent.training.files import read_json, sweep, write_atomically
 from latent.training.hub import fetch_run
 from latent.training.lock import LOCK
 from latent.training.rows import Row, Rows
@@ -71,7 +71,7 @@ class Run:
         """What the arithmetic depends on and is not as it was: by name, then and now."""
         now = describe_environment()
         try:
-            then = json.loads((self.path / ENVIRONMENT).read_text("utf-8"))
+            then = read_json(self.path / ENVIRONMENT)
             return {key: (then[key], now[key]) for key in ("threads", "cuda") if then[key] != now[key]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.path / ENVIRONMENT}: damaged ({error}); take it from a copy of the run") from error

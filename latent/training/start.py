@@ -19,6 +19,7 @@ from latent.training.checkpoints import MODEL, Checkpoint, load_model, load_stat
 from latent.training.compiling import CompileChoice, choose_compile, compile_model
 from latent.training.config import Tree
 from latent.training.console import open_reporter
+from latent.training.files import read_plain
 from latent.training.interruption import Stopped, interruptible
 from latent.training.lock import locked
 from latent.training.loop import Training, TrainingData, train
@@ -263,7 +264,7 @@ def describe_corpus(corpus: Any) -> bytes:
 def check_corpus(run: Run, corpus: Any) -> None:
     """Raise RunError where the content of the corpus is not what the run was trained on."""
     path = run.path / CORPUS
-    if not path.is_file() or path.read_bytes() != describe_corpus(corpus):
+    if not path.is_file() or read_plain(path) != describe_corpus(corpus):
         raise RunError(
             f"{path}: the content of the corpus has changed since the training, so that its splits are others; "
             "put it back, or train a new run"

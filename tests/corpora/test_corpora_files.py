@@ -1,10 +1,11 @@
 import gzip
+import os
 from itertools import chain
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from corpora import Files
+from corpora import Files, load_splits
 from corpora.texts import SPLITS
 
 
@@ -171,3 +172,25 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(folder, tmp_path):
 def test_a_home_folder_is_found(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
     assert sentences(Files(path=type(folder)("~/corpus"))) == sentences(Files(path=folder))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+    for name in ("pipe.txt", "endless.txt"):
+        with pytest.raises(ValueError, match=rf"{name}: cannot be read: not a plain file"):
+            Files(path=tmp_path / name).fingerprint()
+
+
+def test_a_gzip_of_very_much_of_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("corpora.files.MAX_UNPACKED", 2**20)
+    path = tmp_path / "all.txt.gz"
+    path.write_bytes(gzip.compress(b"a b\n" * 10) + gzip.compress(bytes(2**20)) * 3)
+    with pytest.raises(ValueError, match=r"all.txt.gz: holds more than 100 times its size"):
+        Files(path=path).read()
+
+
+def test_labels_of_thousands_of_digits_are_names(tmp_path):
+    path = tmp_path / "all.txt"
+    path.write_text("".join(f"{'9' * 5000}\ts {i}\n" for i in range(9)), "utf-8")
+    assert load_splits(Files(path=path, labelled=True)).label_names == ("9" * 5000,)

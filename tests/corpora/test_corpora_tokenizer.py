@@ -165,3 +165,10 @@ def test_training_says_nothing():
     code = "from corpora import *; [Tokenizer.train(['a b c', 'd'], TokenizerConfig(kind=k)) for k in ('word', 'bpe')]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
+
+
+def test_a_model_whose_pieces_are_no_utf_8_is_refused():
+    model = train(LINES).to_bytes()
+    assert model.count("\u2581asleep".encode()) == 1
+    with pytest.raises(ValueError, match="pieces that are not UTF-8"):
+        Tokenizer.from_bytes(model.replace("\u2581asleep".encode(), "\u2581".encode() + b"\xff\xfe\xff\xfe\xff\xfe"))

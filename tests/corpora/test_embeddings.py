@@ -1,6 +1,7 @@
 """Word vectors from text files and from the corpus, and the errors of files that are none."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,15 @@ def test_unknown_words_of_the_corpus_have_a_learned_vector(tmp_path: Path) -> No
     assert PpmiSpace().vectors(rare, 6).notes[1:] == ()
     all_known = load_splits(Files(path=tmp_path / "rare.txt"))
     assert PpmiSpace().vectors(all_known, 6).notes[1:] == ("<unk> does not occur in the training split",)
+
+
+def test_hostile_headers_lines_and_pipes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corpora.embeddings.MAX_LINE", 2**16)
+    os.mkfifo(tmp_path / "pipe.vec")
+    for path, message in (
+        (written(tmp_path, "1 " + "3" * 5000), "line 1: .* is no header"),
+        (written(tmp_path, gzip.compress(b"1 3\n" + bytes(2**20)), "bomb.vec.gz"), "line 2: of 65,536 bytes or more"),
+        (tmp_path / "pipe.vec", "pipe.vec: cannot be read: not a plain file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            list(read_vectors(path, 3))

@@ -99,7 +99,7 @@ def test_a_dead_process_holds_nothing(changes: dict[str, Any], is_dead: bool, tm
     assert holder(tmp_path).items() >= changes.items()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"host": 1}'])
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000, '{"host": 1}'])
 def test_a_lock_that_cannot_be_read_is_respected(content: str, tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
     (tmp_path / LOCK / HOLDER).write_text(content)

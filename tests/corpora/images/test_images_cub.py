@@ -1,6 +1,7 @@
 """The birds: a synthetic tree with every oddity of the published one, in folders and archives, and the real pair."""
 
 import io
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -280,3 +281,27 @@ def test_the_real_pair(data: Path, tmp_path: Path) -> None:
         assert set(np.unique(np.asarray(image))) == set(LEVELS)
         share = (np.asarray(image) > 127).mean()
     assert foreground.mean() == pytest.approx(share, abs=0.01)
+
+
+def test_of_two_members_of_one_name_the_first_counts(tmp_path: Path) -> None:
+    root = tree(tmp_path)
+    whole = pack(tmp_path / "whole.tgz", root, "CUB_200_2011", "segmentations")
+    twice = pack(tmp_path / "twice.tgz", root, "CUB_200_2011", "segmentations", "CUB_200_2011/images", "segmentations")
+    assert cub(twice).fingerprint() == cub(whole).fingerprint()
+    assert len(load_images(cub(twice)).train) == len(load_images(cub(whole)).train)
+
+
+def test_a_pipe_is_no_archive(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "birds.tgz")
+    with pytest.raises(ValueError, match=r"birds.tgz: cannot be read .*not a plain file"):
+        load_images(cub(tmp_path / "birds.tgz"))
+
+
+def test_a_member_without_end_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "birds.tgz", "w:gz") as archive:
+        member = tarfile.TarInfo("other.txt")
+        member.pax_headers = {"size": "9" * 20}
+        archive.addfile(member)
+        archive.addfile(tarfile.TarInfo("another.txt"))
+    with pytest.raises(ValueError, match=r"birds.tgz: 'other.txt': has 99,999,999,999,999,999,999 bytes, more than"):
+        load_images(cub(tmp_path / "birds.tgz"))

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import pickle
 import zipfile
 from dataclasses import replace
@@ -227,3 +228,10 @@ def test_the_published_static_mnist(data):
         text[:, ::2] = images.levels.reshape(-1, 784) // 255 + ord("0")
         text[:, -1] = ord("\n")
         assert hashlib.sha256(text.tobytes()).hexdigest() == AMAT_SHA256[name]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "endless.npz").symlink_to("/dev/zero")
+    for name in ("pipe.npz", "endless.npz"):
+        assert "not a plain file" in refusal(MnistStatic(path=tmp_path / name).read)

@@ -61,9 +61,10 @@ def test_a_call_that_was_stopped_goes_on_to_the_same_figures(trained: Trained, m
 def test_a_damaged_file_is_named(trained: Trained) -> None:
     found(trained)
     path = trained.run.path / "measures/gaps-test.json"
-    path.write_text("{")
-    with pytest.raises(RunError, match=r"gaps-test.json: damaged"):
-        found(trained)
+    for content in ("{", "[" * 100_000):
+        path.write_text(content)
+        with pytest.raises(RunError, match=r"gaps-test.json: damaged"):
+            found(trained)
     path.unlink()
 
 

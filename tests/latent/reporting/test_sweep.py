@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -173,3 +174,29 @@ def test_a_damaged_record_is_named(swept: tuple[Path, list[str]]) -> None:
         record.write_text(kept)
     assert json.loads(kept)["status"] == "done"
     assert Run.open(trial.path).path == trial.path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"recipes": [".."]}, "recipes: '..' is no name"),
+        ({"recipes": ["/"]}, "recipes: '/' is no name"),
+        ({"recipes": ["plain"], "grid": {name: [0] * 100 for name in "abcdef"}}, "1,000,000,000,000 trials, where"),
+    ],
+)
+def test_a_hostile_sweep_is_refused(content: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_sweep(written(tmp_path / "s.yaml", **content)).trials(tmp_path / "out")
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "/etc"])
+def test_a_table_of_runs_elsewhere_is_refused(run: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"run": [run], "status": ["done"]}), tmp_path / "sweep.parquet")
+    with pytest.raises(ConfigError, match="lies outside of its folder"):
+        runs_of_table(tmp_path / "sweep.parquet")
+
+
+def test_a_table_of_very_many_rows_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"run": ["a"] * 10_001, "status": ["done"] * 10_001}), tmp_path / "sweep.parquet")
+    with pytest.raises(ConfigError, match="10,001 rows, where a sweep has 10,000 at most"):
+        runs_of_table(tmp_path / "sweep.parquet")
