@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from imagevae.models.layered import LayeredVae, LayeredVaeConfig
 from imagevae.models.structured import (
     StructuredBaseline,
     StructuredBaselineConfig,
@@ -15,15 +16,23 @@ from imagevae.models.vade import Vade, VadeConfig
 from imagevae.models.vae import CvaeConfig, Vae, VaeConfig
 
 ImageModelConfig = Annotated[
-    CvaeConfig | StructuredBaselineConfig | StructuredCvaeConfig | TwoLayerVaeConfig | VadeConfig | VaeConfig,
+    CvaeConfig
+    | LayeredVaeConfig
+    | StructuredBaselineConfig
+    | StructuredCvaeConfig
+    | TwoLayerVaeConfig
+    | VadeConfig
+    | VaeConfig,
     Field(discriminator="kind"),
 ]
-ImageModel = StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
+ImageModel = LayeredVae | StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
 
 __all__ = [
     "CvaeConfig",
     "ImageModel",
     "ImageModelConfig",
+    "LayeredVae",
+    "LayeredVaeConfig",
     "StructuredBaseline",
     "StructuredBaselineConfig",
     "StructuredCvae",
