@@ -20,7 +20,7 @@ from imagevae.segmentation import overlap
 from latent.measures import Estimate, evaluating, mean_estimate
 
 NUM_DRAWS = 20  # of z, for each image
-HEADS = ("photograph", "E[m|x]", "π", "background", "foreground", "E[x|z]")
+HEADS = ("x", "E[m|x]", "π", "behind", "in front", "E[x|z]")
 
 
 @dataclass(frozen=True, kw_only=True)
