@@ -5,8 +5,9 @@
 
 A run that is there already is resumed and a measuring that is stored is not made again, so the script may be stopped at
 any time; the table of all that is there is printed, and written to OUT/segmentation_CORPUS.md, after every run.
-Masks that nothing was learned for stand below it: all foreground, an ellipse in the middle, and the clusters of each
-photograph's colours and positions.
+Masks that were learned from photographs alone stand below it, the layered VAE's at its own size, with those that
+nothing was learned for: all foreground, an ellipse in the middle, the clusters of each photograph's colours and
+positions, and the layered VAE's own mixture fitted to each photograph by itself.
 """
 
 import argparse
@@ -22,6 +23,9 @@ from sklearn.mixture import GaussianMixture
 
 from benchmarks.structured import measured
 from corpora.images import Images, load_images
+from imagevae.form import ImageForm
+from imagevae.layers import LayeredLikelihood, centred_logits, cosines
+from imagevae.models import LayeredVaeConfig
 from imagevae.recipe import ImageRecipe
 from imagevae.segmentation import overlap
 from imagevae.side import IMAGE
@@ -45,6 +49,7 @@ METHODS = {
     "CVAE": Method("cvae"),
     "hybrid": Method("cvae", ("objective={kind: hybrid, bound_share: 0.5}",)),
 }
+LAYERED = "unsupervised"
 HEAD = (
     "method",
     "foreground IoU: prior mean",
@@ -62,8 +67,13 @@ DIFFERENCES = {"foreground_iou_at_prior_mean": 1, "foreground_iou_of_averaged": 
 
 def recipe_of(name: str, given: argparse.Namespace) -> ImageRecipe:
     """The method's recipe on the given data."""
+    own = (f"train.seed={given.seed}", *given.overrides)
+    if name == LAYERED:  # of photographs of any corpus
+        corpus = "masks" if given.corpus == "horses" else given.corpus
+        settings = (f"corpus={{kind: {corpus}, path: {given.data}, size: 64}}", *own)
+        return IMAGE.load_recipe(IMAGE.folder / "horses_unsupervised.yaml", settings)
     method = METHODS[name]
-    settings = (f"corpus.path={given.data}", f"train.seed={given.seed}", *method.overrides, *given.overrides)
+    settings = (f"corpus.path={given.data}", *method.overrides, *own)
     return IMAGE.load_recipe(IMAGE.folder / f"{given.corpus}_{method.recipe}.yaml", settings)
 
 
@@ -138,6 +148,39 @@ def clusters(photograph: Float[np.ndarray, "C H W"], method: str) -> Bool[np.nda
     return labels != round(border.mean())
 
 
+def fitted_layers(photographs: Float[np.ndarray, "N C H W"], num_steps: int = 15) -> Bool[np.ndarray, "N P"]:
+    """Where the foreground is likelier in the mixture of `horses_unsupervised`, fitted to each photograph by EM.
+
+    π is the ellipse, which stays; colours and scales of the layers are weighted least squares, with a little ridge.
+    """
+    config, (_, channels, height, width) = LayeredVaeConfig(), photographs.shape
+    form = ImageForm(channels=channels, height=height, width=width, class_names=())
+    turned = LayeredLikelihood(form).turn @ torch.from_numpy(photographs).float().flatten(2)
+    ellipse = centred_logits(form, config.foreground_share, config.sharpness).flatten()
+    bases = [
+        torch.einsum("ha,wb->hwab", cosines(height, waves), cosines(width, waves)).reshape(height * width, -1)
+        for waves in (config.background_waves, config.foreground_waves)
+    ]
+    logits = ellipse.expand(len(photographs), -1)
+    for _ in range(num_steps):
+        weights = torch.sigmoid(-logits), torch.sigmoid(logits)
+        behind, front = (fitted_density(turned, weight, basis) for weight, basis in zip(weights, bases, strict=True))
+        logits = ellipse + front - behind
+    return (logits > 0).numpy()
+
+
+def fitted_density(
+    x: Float[torch.Tensor, "N C P"], weight: Float[torch.Tensor, "N P"], basis: Float[torch.Tensor, "P K"]
+) -> Float[torch.Tensor, "N P"]:
+    """The log-density of each place, up to a constant, under the layer that fits the weighted places best."""
+    products = torch.einsum("np,pk,pl->nkl", weight, basis, basis) + 0.5 * torch.eye(basis.shape[1])
+    location = (torch.linalg.solve(products, torch.einsum("np,pk,ncp->nkc", weight, basis, x)).mT) @ basis.T
+    squared = (x - location).square()
+    variance = (squared * weight.unsqueeze(1)).sum(-1, keepdim=True) / weight.sum(-1).clamp(min=1)[:, None, None]
+    variance = variance.clamp(min=4e-4)
+    return -0.5 * (squared / variance + variance.log()).sum(1)
+
+
 def untrained(train: Images, test: Images) -> dict[str, tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]]:
     """By name the foreground IoU of each test image, as it is and by the better assignment, chosen by the truth."""
     truth = torch.from_numpy(test.levels[:, 0] >= 128).flatten(1)
@@ -150,6 +193,7 @@ def untrained(train: Images, test: Images) -> dict[str, tuple[Float[np.ndarray, 
             f"{method} on colour and position": np.stack([clusters(each / 255, method) for each in test.context])
             for method in ("k-means", "GMM")
         },
+        "two layers of each photograph, by EM": fitted_layers(test.context / 255).reshape(len(test), height, width),
     }
     overlaps = {name: torch.from_numpy(masks).flatten(1) for name, masks in found.items()}
     return {
@@ -170,10 +214,23 @@ def untrained_table(train: Images, test: Images) -> str:
     return "\n".join(lines)
 
 
+def layered_table(found: Measured) -> str:
+    """What masks are worth that a model has of photographs alone."""
+    layers = found.figures.layers
+    lines = ["", "| learned without masks | foreground IoU | better for the set | better for each image | NLL |"]
+    lines.append(f"|{'---|' * 5}")
+    for name, each in (("layered VAE at 64×64, E[m\\|x]", layers.assigned), ("its π alone", layers.mask)):
+        cells = (shown(one, 4) for one in (each.as_it_is, each.better_of_set, each.better_of_each))
+        lines.append(f"| {name} | {' | '.join(cells)} | {shown(found.figures.nll, 0)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="*", default=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
+    parser.add_argument(
+        "methods", nargs="*", default=[LAYERED, *METHODS], metavar="METHOD", help=", ".join([LAYERED, *METHODS])
+    )
     parser.add_argument("--corpus", choices=["horses", "cub"], default="horses")
     parser.add_argument("--data", type=Path, required=True, help="the corpus' folder")
     parser.add_argument("--out", type=Path, default=Path("results"))
@@ -190,8 +247,12 @@ def main() -> None:
         start = time.monotonic()
         run = trained_run(name, given)
         print(f"{name}: trained in {time.monotonic() - start:,.0f} s", flush=True)
-        found[name] = measured(run, given.samples, given.limit)
-        text = table(found, given.corpus) + "\n" + simple
+        figures = measured(run, given.samples, given.limit)
+        if name == LAYERED:
+            simple += "\n" + layered_table(figures)
+        else:
+            found[name] = figures
+        text = (table(found, given.corpus) if found else "") + "\n" + simple
         print(text, flush=True)
         (given.out / f"segmentation_{given.corpus}.md").write_text(text + "\n", "utf-8")
 

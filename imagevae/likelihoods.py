@@ -34,7 +34,7 @@ class Likelihood(Protocol):
         """The output that gives the training set's mean image: a decoder that begins there is epochs ahead."""
 
 
-def floored(log_scale: Float[Tensor, " D"]) -> Float[Tensor, " D"]:
+def floored(log_scale: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
     """The logarithm of a scale, above its floor, with a gradient that brings it back from near there."""
     return LEAST_LOG_SCALE + F.softplus(log_scale - LEAST_LOG_SCALE)
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from corpora.images import Binarisation, ImageBatch, Images, image_evaluation_batches
 from imagevae.classifier import trained_classifier
+from imagevae.layer_measures import LayerMeasures, measure_layers
 from imagevae.likelihoods import LikelihoodKind
+from imagevae.models import LayeredVae
 from imagevae.sample_quality import SampleQuality, measure_samples
 from imagevae.session import TrainedImages
-from imagevae.side import images_at_once, rows_at_once
+from imagevae.side import images_at_once, reads_photographs, rows_at_once
 from imagevae.structured import ConditionalMeasures, measure_conditional
 from latent.measures import (
     BoundMeasures,
@@ -37,17 +40,19 @@ class ImageMeasures(BoundMeasures):
     of (x − E[x|z])² at z = E[z|x], with x between 0 and 1; an autoregressive decoder's expectation of a pixel is given
     those before it too. Where the model is given each image's class, one of `num_classes`, p(x) is p(x|y) throughout;
     else that is 0. Where it is given a part of each image, D counts the other values, all likelihoods are of these
-    alone, and `conditional` says what comes of the prior's draws.
+    alone, and `conditional` says what comes of the prior's draws. Where it divides photographs into layers and has not
+    been given their masks, `layers` holds these against them.
     """
 
     binarisation: Binarisation
     binarisation_seed: int
-    likelihood: LikelihoodKind
+    likelihood: LikelihoodKind | Literal["layers"]
     num_classes: int
     bits_per_dimension: Estimate
     squared_error: Estimate
     samples: SampleQuality | None
     conditional: ConditionalMeasures | None = None
+    layers: LayerMeasures | None = None
 
 
 def measure(
@@ -87,6 +92,7 @@ def measure(
     bits = found.weighted.nll / (trained.form.num_scored * math.log(2))
     errors = squared_errors(trained, batches, found.terms.posterior.mean)
     conditional, more = measure_conditional(model, batches, found, device, num_samples, half_width, seed)
+    layers, of_layers = _layers(trained, batches, split, limit, seed)
     figures = ImageMeasures(
         split=split,
         examples_digest=digest(images),
@@ -95,7 +101,7 @@ def measure(
         half_width=half_width,
         seed=seed,
         checkpoint=trained.checkpoint.path.name,
-        binarisation=trained.recipe.corpus.binarisation,
+        binarisation=trained.splits.binarisation,
         binarisation_seed=trained.recipe.corpus.binarisation_seed,
         likelihood=trained.recipe.model.likelihood,
         num_classes=trained.model.num_classes,
@@ -103,14 +109,28 @@ def measure(
         squared_error=mean_estimate(errors),
         samples=_samples(trained, images, seed) if with_samples else None,
         conditional=conditional,
+        layers=layers,
         **found.figures(shuffled, prior, seed),
     )
-    return Measured(figures, {**found.per_example, "bits_per_dimension": bits, "squared_error": errors, **more})
+    columns = {**found.per_example, "bits_per_dimension": bits, "squared_error": errors, **more, **of_layers}
+    return Measured(figures, columns)
 
 
 def _check_samples(trained: TrainedImages, with_samples: bool) -> None:
     if with_samples and trained.form.has_context:
         raise ValueError("--full: the samples of this run complete images that are given in part; leave --full out")
+
+
+def _layers(
+    trained: TrainedImages, batches: Sequence[ImageBatch], split: str, limit: int | None, seed: int
+) -> tuple[LayerMeasures | None, dict[str, Float[Tensor, " N"]]]:
+    """Layers against the masks of the same images; nothing where the model is no model of layers of photographs."""
+    if not reads_photographs(trained.recipe):
+        return None, {}
+    masks = _chosen(trained.stored.by_name()[split], limit, seed)
+    truth = torch.from_numpy(masks.levels[:, 0] > 127).flatten(1)
+    assert isinstance(trained.model, LayeredVae)
+    return measure_layers(trained.model, batches, truth, trained.device, seed)
 
 
 def _samples(trained: TrainedImages, images: Images, seed: int) -> SampleQuality:
@@ -136,7 +156,10 @@ def choose_images(trained: TrainedImages, split: str, limit: int | None, seed: i
     splits = trained.splits.by_name()
     if split not in splits:
         raise ValueError(f"--split {split}: no such split; there are {', '.join(splits)}")
-    images = splits[split]
+    return _chosen(splits[split], limit, seed)
+
+
+def _chosen(images: Images, limit: int | None, seed: int) -> Images:
     if limit is None or limit >= len(images):
         return images
     return images.select(torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:limit].numpy())

@@ -9,7 +9,7 @@ from corpora.images import ImageSplits, load_images
 from imagevae.form import ImageForm, stored_form
 from imagevae.models import ImageModel
 from imagevae.recipe import ImageRecipe
-from imagevae.side import IMAGE
+from imagevae.side import IMAGE, seen_of
 from latent.training import Run, check_corpus, restore_model
 from latent.training.checkpoints import Checkpoint
 
@@ -27,10 +27,15 @@ class TrainedImages:
     warnings: tuple[str, ...]
 
     @cached_property
-    def splits(self) -> ImageSplits:
+    def stored(self) -> ImageSplits:
         """The run's corpus, read once. Raises RunError where its content is not what the run was trained on."""
         check_corpus(self.run, self.recipe.corpus)
         return load_images(self.recipe.corpus)
+
+    @cached_property
+    def splits(self) -> ImageSplits:
+        """What the model may see of it."""
+        return seen_of(self.recipe, self.stored)
 
 
 def open_trained_images(run: Run, which: str = "best") -> TrainedImages:

@@ -18,6 +18,7 @@ IMAGES_AT_ONCE = 500  # in a batch where no gradient is needed, of images of MNI
 PHOTOGRAPHS = ("cub", "masks")  # corpora of masks, with each of which a photograph is given
 CORPORA_WITH_CONTEXT = ("digits_quadrants", "mnist_quadrants", *PHOTOGRAPHS)  # of images with which something is given
 MODELS_OF_CONTEXT = ("structured_baseline", "structured_cvae")  # which read that
+MODELS_OF_PHOTOGRAPHS = ("layered_vae",)  # of photographs by themselves, whose masks they are not given
 ROWS_AT_ONCE = 1024  # draws times images in one call of the decoder: its outputs stay in the processor's cache
 PIXELS_AT_ONCE = 784 * IMAGES_AT_ONCE  # what a network makes of larger images would fill the memory
 PIXELS_OF_ROWS = 4096 * ROWS_AT_ONCE
@@ -62,7 +63,7 @@ class ImageMaterial:
             self.splits.train,
             train.images_per_batch,
             train.seed,
-            self.recipe.corpus.binarisation,
+            self.splits.binarisation,
             train.augmentation,
         )
 
@@ -81,7 +82,7 @@ class ImageMaterial:
         return [
             f"corpus {self.recipe.corpus.kind}: "
             f"{len(splits.train):,} / {len(splits.valid):,} / {len(splits.test):,} images of "
-            f"{channels}×{height}×{width}, binarisation {self.recipe.corpus.binarisation}, "
+            f"{channels}×{height}×{width}, binarisation {splits.binarisation}, "
             f"{self.batches.num_batches} batches an epoch",
             *splits.notes,
         ]
@@ -106,7 +107,17 @@ def rows_at_once(form: ImageForm) -> int:
 def read_material(recipe: ImageRecipe, run: Run | None) -> ImageMaterial:
     """The corpus, read; a run keeps nothing that replaces it. Raises ValueError where model and corpus do not fit."""
     check_recipe(recipe)
-    return ImageMaterial(recipe, load_images(recipe.corpus))
+    return ImageMaterial(recipe, seen_of(recipe, load_images(recipe.corpus)))
+
+
+def reads_photographs(recipe: ImageRecipe) -> bool:
+    """Whether the model is one of photographs that come with masks, which it is not given."""
+    return recipe.model.kind in MODELS_OF_PHOTOGRAPHS and recipe.corpus.kind in PHOTOGRAPHS
+
+
+def seen_of(recipe: ImageRecipe, splits: ImageSplits) -> ImageSplits:
+    """What the recipe's model may see of its corpus."""
+    return splits.photographs() if reads_photographs(recipe) else splits
 
 
 def check_recipe(recipe: ImageRecipe) -> None:
@@ -118,7 +129,13 @@ def check_recipe(recipe: ImageRecipe) -> None:
 
 def check_likelihood(recipe: ImageRecipe) -> None:
     """Raise ValueError for grey values under a Bernoulli, which is no likelihood, and bits under a continuous one."""
-    binarisation, likelihood = recipe.corpus.binarisation, recipe.model.likelihood
+    binarisation = "grey" if reads_photographs(recipe) else recipe.corpus.binarisation
+    likelihood = recipe.model.likelihood
+    if likelihood == "layers" and binarisation != "grey":
+        raise ValueError(
+            f"model.kind: {recipe.model.kind} is a density of levels, and corpus.kind {recipe.corpus.kind} has bits; "
+            "set corpus.kind=masks, or corpus.binarisation=grey where it can be"
+        )
     if (binarisation == "grey") == (likelihood == "bernoulli"):
         fitting = "discretised_logistic or gaussian" if binarisation == "grey" else "bernoulli"
         raise ValueError(
@@ -132,6 +149,8 @@ def check_structured(recipe: ImageRecipe) -> None:
     A frozen baseline is trained by a first stage alone, a recognition network by the bound alone.
     """
     corpus, model, objective = recipe.corpus.kind, recipe.model, recipe.objective
+    if reads_photographs(recipe):
+        return
     if (corpus in CORPORA_WITH_CONTEXT) != (model.kind in MODELS_OF_CONTEXT):
         fitting = "model.kind=structured_cvae" if corpus in CORPORA_WITH_CONTEXT else "corpus.kind=mnist_quadrants"
         raise ValueError(f"model.kind: {model.kind} does not fit corpus.kind {corpus}; set {fitting}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from corpora.images import ImageSplits
+from imagevae.layer_measures import LayerMeasures
 from imagevae.measuring import ImageMeasures
 from imagevae.sample_quality import SampleQuality
 from imagevae.segmentation import MaskMeasures
@@ -57,6 +58,14 @@ MASK_ROWS: dict[str, Callable[[MaskMeasures], str]] = {
     "  1 − IoU of a draw and the truth": lambda m: shown(m.distance_to_truth, 4),
     "  1 − IoU of two draws": lambda m: shown(m.diversity, 4),
 }
+LAYER_ROWS: dict[str, Callable[[LayerMeasures], str]] = {
+    "IoU of E[m|x], untaught, as it is": lambda m: shown(m.assigned.as_it_is, 4),
+    "  better assignment for the set, by truth": lambda m: shown(m.assigned.better_of_set, 4),
+    "  better assignment for each, by truth": lambda m: shown(m.assigned.better_of_each, 4),
+    "IoU of π, untaught, as it is": lambda m: shown(m.mask.as_it_is, 4),
+    "  π: better for the set, by truth": lambda m: shown(m.mask.better_of_set, 4),
+    "  π: better for each, by truth": lambda m: shown(m.mask.better_of_each, 4),
+}
 
 
 def of_conditional(cell: Callable[[ConditionalMeasures], str]) -> Callable[[ImageMeasures], str]:
@@ -69,10 +78,16 @@ def of_masks(cell: Callable[[MaskMeasures], str]) -> Callable[[ConditionalMeasur
     return lambda c: cell(c.masks) if c.masks else ""
 
 
+def of_layers(cell: Callable[[LayerMeasures], str]) -> Callable[[ImageMeasures], str]:
+    """The cell for runs that divide photographs into layers; empty for the others."""
+    return lambda m: cell(m.layers) if m.layers else ""
+
+
 MEASURE_ROWS: Rows[ImageMeasures] = {
     **NLL_ROWS,
     **{name: of_conditional(cell) for name, cell in CONDITIONAL_ROWS.items()},
     **{name: of_conditional(of_masks(cell)) for name, cell in MASK_ROWS.items()},
+    **{name: of_layers(cell) for name, cell in LAYER_ROWS.items()},
     **FACT_ROWS,
     "bits per dimension": lambda m: shown(m.bits_per_dimension, 4),
     **BOUND_ROWS,

@@ -12,12 +12,15 @@ from corpora.images import image_evaluation_batches, load_images
 from imagevae import generation
 from imagevae.completions import completions_png
 from imagevae.generation import simulated
+from imagevae.layer_measures import layers_png
 from imagevae.measuring import choose_images, digest
 from imagevae.measuring import measure as measure_run
+from imagevae.models import LayeredVae
 from imagevae.pictures import grid_png, save_png
 from imagevae.prediction import predict_folder
 from imagevae.recipe import ImageRecipe
 from imagevae.session import TrainedImages, open_trained_images
+from imagevae.side import reads_photographs
 from imagevae.tables import corpus_lines, measured_lines
 from latent.measures.gaps import GapSettings
 from latent.reporting.gap_report import measure_gaps, progress
@@ -65,8 +68,11 @@ def gaps(
 def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:
     """Images from the prior; of a conditional model a row for each draw and a column for each class.
 
-    A model that is given a part of each image, or a photograph, predicts test images, a row for each.
+    A model that is given a part of each image, or a photograph, predicts test images, a row for each; one of the
+    layers of photographs divides as many as there are samples asked for.
     """
+    if reads_photographs(trained.recipe):
+        return _divide(trained, num_samples, seed, out, label)
     if trained.form.has_context:
         return _complete(trained, num_samples, seed, out, label)
     images, labels = generation.sample(trained, num_samples, seed, label)
@@ -84,6 +90,16 @@ def _complete(trained: TrainedImages, num_samples: int, seed: int, out: Path | N
     generation.chosen_labels(trained, num_samples, label)
     indices = list(range(min(NUM_COMPLETED, len(trained.splits.test))))
     picture = completions_png(trained, generation.images_of_test(trained, indices), num_samples, seed)
+    path = _written(trained, out, "samples.png", picture)
+    return Shown({"picture": str(path), "seed": seed, "images": indices}, [str(path)])
+
+
+def _divide(trained: TrainedImages, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:
+    """The first test photographs, masks and layers of each."""
+    generation.chosen_labels(trained, num_samples, label)
+    assert isinstance(trained.model, LayeredVae)
+    indices = list(range(min(num_samples, len(trained.splits.test))))
+    picture = layers_png(trained.model, generation.images_of_test(trained, indices).to(trained.device), seed)
     path = _written(trained, out, "samples.png", picture)
     return Shown({"picture": str(path), "seed": seed, "images": indices}, [str(path)])
 

@@ -21,6 +21,8 @@ SidesShare = Annotated[float, Field(ge=0.1, le=1)]
 class Augmentation:
     """What is done to each training image, x and y alike, each time anew; images to evaluate on are left alone.
 
+    Photographs by themselves, without a y, are all x.
+
     - `flip`: the probability with which left and right are exchanged;
     - `smallest_crop`: a crop of a share between this and 1 of either side, drawn for each, anywhere in the image,
       brought back to the image's size: x linearly, y by the nearest pixel, so that it stays binary;
@@ -35,14 +37,15 @@ class Augmentation:
     largest_hole: Share = 0.0
 
     def __call__(self, batch: ImageBatch, seed: int | Sequence[int]) -> ImageBatch:
-        """A batch varied by `seed` alone. What is given of it must be another image."""
-        assert batch.context is not None
+        """A batch varied by `seed` alone. What is given of it, if anything is, must be another image."""
         assert batch.scored is None
         rng = np.random.default_rng(seed)
         corners = self._corners(len(batch), rng)
-        context = self._lit(cropped(batch.context, corners, "bilinear"), rng)
-        self._dig(context, rng)
-        return replace(batch, pixels=cropped(batch.pixels, corners, "nearest"), context=context)
+        x = self._lit(cropped(batch.pixels if batch.context is None else batch.context, corners, "bilinear"), rng)
+        self._dig(x, rng)
+        if batch.context is None:
+            return replace(batch, pixels=x)
+        return replace(batch, pixels=cropped(batch.pixels, corners, "nearest"), context=x)
 
     def _corners(self, num_images: int, rng: np.random.Generator) -> Float64[np.ndarray, "B 2 2"]:
         """The first and the last edge of each crop, down and across, as shares of the sides; last first if mirrored."""

@@ -81,6 +81,12 @@ class Images:
         mean: Float64[np.ndarray, "C H W"] = self.levels.mean(axis=0, dtype=np.float64) / 255
         return mean
 
+    def photographs(self) -> "Images":
+        """The other images that are given whole with these, by themselves."""
+        assert self.context is not None
+        assert self.observed is None
+        return Images(levels=self.context, labels=self.labels)
+
     def select(self, indices: Integer[np.ndarray, " M"]) -> "Images":
         """The images at the indices, in their order, as a split of their own."""
         return replace(

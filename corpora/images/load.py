@@ -1,6 +1,6 @@
 """From a corpus of images to splits that can be trained and evaluated on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -52,6 +52,16 @@ class ImageSplits:
         """Of the other image that is given whole with each one; 0 where there is none."""
         whole = self.train.context if self.train.observed is None else None
         return 0 if whole is None else whole.shape[1]
+
+    def photographs(self) -> "ImageSplits":
+        """What is given of each image as the images, by themselves: the masks are not among these splits at all."""
+        return replace(
+            self,
+            train=self.train.photographs(),
+            valid=self.valid.photographs(),
+            test=self.test.photographs(),
+            binarisation="grey",
+        )
 
     def by_name(self) -> dict[str, Images]:
         """The splits to evaluate on under their names: train (binarised once, as the others), valid, test."""

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from imagevae.models.draw import Draw, DrawConfig
+from imagevae.models.layered import LayeredVae, LayeredVaeConfig
 from imagevae.models.pixelvae import PixelCnn, PixelCnnConfig, PixelVae, PixelVaeConfig
 from imagevae.models.structured import (
     StructuredBaseline,
@@ -19,6 +20,7 @@ from imagevae.models.vae import CvaeConfig, Vae, VaeConfig
 ImageModelConfig = Annotated[
     CvaeConfig
     | DrawConfig
+    | LayeredVaeConfig
     | PixelCnnConfig
     | PixelVaeConfig
     | StructuredBaselineConfig
@@ -28,7 +30,7 @@ ImageModelConfig = Annotated[
     | VaeConfig,
     Field(discriminator="kind"),
 ]
-ImageModel = Draw | PixelCnn | PixelVae | StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
+ImageModel = Draw | LayeredVae | PixelCnn | PixelVae | StructuredBaseline | StructuredCvae | TwoLayerVae | Vade | Vae
 
 __all__ = [
     "CvaeConfig",
@@ -36,6 +38,8 @@ __all__ = [
     "DrawConfig",
     "ImageModel",
     "ImageModelConfig",
+    "LayeredVae",
+    "LayeredVaeConfig",
     "PixelCnn",
     "PixelCnnConfig",
     "PixelVae",

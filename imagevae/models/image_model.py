@@ -6,8 +6,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from corpora.images import ImageBatch
-from imagevae.likelihoods import Likelihood
 from latent.bound import LatentModel
+
+
+@runtime_checkable
+class OfPixels(Protocol):
+    """A likelihood that says of each pixel what is expected, and draws it."""
+
+    def mean(self, a: Float[Tensor, "N A"]) -> Float[Tensor, "N D"]:
+        """E[x|a]."""
+
+    def sample(self, a: Float[Tensor, "N A"]) -> Float[Tensor, "N D"]:
+        """A draw of p(x|a)."""
 
 
 @runtime_checkable
@@ -15,10 +25,10 @@ class Pixelwise(Protocol):
     """A decoder whose outputs are one for each of D pixels: the logit of a Bernoulli, the location of others."""
 
     @property
-    def likelihood(self) -> Likelihood:
+    def likelihood(self) -> OfPixels:
         """p(x|z)'s last step."""
 
-    def outputs(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B D"]:
+    def outputs(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B A"]:
         """The outputs; of the batch only the classes, or what is given of each image, are read."""
 
 

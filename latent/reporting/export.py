@@ -38,7 +38,12 @@ def export_run(kind: AnyKind, run: Run, out: Path, which: str = "best") -> Path:
         out.rmdir()  # empty, as refuse_used has seen
     with folder_written_atomically(out) as folder:
         for path in sorted(run.path.iterdir()):
-            if path.is_file() and not path.name.startswith(".") and path.name not in (LOCK, LOG, METRICS, CARD):
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and not path.name.startswith(".")
+                and path.name not in (LOCK, LOG, METRICS, CARD)
+            ):
                 shutil.copyfile(path, folder / path.name)
         save_weights_of(checkpoint, folder / "checkpoints")
         for split in kept:

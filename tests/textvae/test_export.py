@@ -74,6 +74,14 @@ def test_measures_of_other_weights_stay_behind(finished: Run, tmp_path: Path) ->
     assert all(torch.equal(a, b) for a, b in zip(*(each.values() for each in weights), strict=True))
 
 
+def test_a_link_in_the_run_is_not_followed(finished: Run, tmp_path: Path) -> None:
+    shutil.copytree(finished.path, tmp_path / "copy")
+    (tmp_path / "secret.txt").write_text("private")
+    (tmp_path / "copy/notes.txt").symlink_to(tmp_path / "secret.txt")
+    given = export_run(KIND, Run(tmp_path / "copy"), tmp_path / "given")
+    assert not (given / "notes.txt").exists()
+
+
 def test_no_training_goes_on_from_it(exported: Run, tmp_path: Path) -> None:
     shutil.copytree(exported.path, tmp_path / "copy")
     with pytest.raises(CheckpointError, match="exported, without the moments"):
