@@ -1,6 +1,7 @@
 """A folder of arrays that is either whole or not there, keyed by what it was made from."""
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import json
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LOG = logging.getLogger("corpora")
+_DAMAGED = "%s is damaged and is written anew"
+ATTEMPTS = 3  # at a name that others may want at the same time
 _MANIFEST = "entry.json"
 
 Arrays = dict[str, NDArray[Any]]
@@ -79,17 +82,25 @@ def _store(parent: Path, key: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays
 
 
 def _publish(draft: Path, folder: Path) -> None:
-    """Rename the draft, unless another process was quicker; what is damaged makes way."""
-    if _open(folder) is not None:
-        return
-    if folder.exists():
-        _LOG.warning("%s is damaged and is written anew", folder)
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        draft.rename(folder)
-    except OSError:  # a folder is there by now: fine, if it is whole
-        if _open(folder) is None:
-            raise
+    """Rename the draft, unless another process was quicker; what is damaged makes way.
+
+    The renaming comes first and fails where a folder is: looked for before, it could come in between.
+    """
+    for attempt in range(ATTEMPTS):
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # an empty one alone, which the renaming would replace without a word
+            _LOG.warning(_DAMAGED, folder)
+        try:
+            draft.rename(folder)
+            return
+        except OSError:
+            if _open(folder) is not None:
+                return
+            if attempt == ATTEMPTS - 1:
+                raise
+            if folder.exists():
+                _LOG.warning(_DAMAGED, folder)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open(folder: Path) -> Arrays | None:

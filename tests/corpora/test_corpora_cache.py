@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from corpora import cache as cache_module
 from corpora.cache import cache_folder, load_arrays, store_arrays
 
 ARRAYS = {"a.tokens": np.arange(1000, dtype=np.uint16), "b": np.array([[1.5, 2.5]])}
@@ -73,6 +74,25 @@ def test_many_writers_at_once_all_succeed(cache):
     assert all(map(same, found))
     assert same(load_arrays(KEY))
     assert [path.name for path in cache.iterdir()] == [KEY]
+
+
+def test_an_entry_that_comes_while_another_looks_is_neither_damaged_nor_removed(cache, monkeypatch, caplog):
+    """Each time that an entry is looked at and not there, another process stores it just after."""
+    look = cache_module._open
+
+    def opened(folder):
+        found = look(folder)
+        if found is None and folder.name == KEY and not folder.exists():
+            monkeypatch.setattr(cache_module, "_open", look)
+            store_arrays(KEY, ARRAYS)
+        return found
+
+    monkeypatch.setattr(cache_module, "_open", opened)
+    with caplog.at_level(logging.WARNING):
+        assert same(store_arrays(KEY, ARRAYS))
+    assert not caplog.records
+    monkeypatch.setattr(cache_module, "_open", look)
+    assert same(load_arrays(KEY))
 
 
 def test_a_folder_that_cannot_be_written_is_replaced_with_a_warning(tmp_path, monkeypatch, caplog):
