@@ -23,7 +23,7 @@ from latent.distributions import (
     pairwise_most,
     take,
 )
-from latent.distributions.points import NUM_POINTS, symmetric_points
+from latent.distributions.points import NUM_POINTS, moments_of_mixture, symmetric_points
 
 MOST_EXAMPLES = 1_000  # of which each one's z is walked with the image of every other
 ROWS_AT_ONCE = 4096  # pairs of an image and another's z
@@ -197,13 +197,9 @@ class Drawings(Distribution):
     def _moments(self) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
         """A point at a time, so that a whole split fits into the memory."""
         like = self.pixels.new_empty(self.event_shape, dtype=self.dtype)
-        total = square = within = like.new_zeros(())
-        for point in symmetric_points(NUM_POINTS, like):
-            found = self.walk(torch.special.ndtri(point).expand(len(self.pixels), -1), is_noise=True)
-            total, square = total + found.mean, square + found.mean.square()
-            within = within + found.scale.square()
-        mean = total / NUM_POINTS
-        return mean, (within + square) / NUM_POINTS - mean.square()
+        noises = (torch.special.ndtri(point) for point in symmetric_points(NUM_POINTS, like))
+        walks = (self.walk(noise.expand(len(self.pixels), -1), is_noise=True) for noise in noises)
+        return moments_of_mixture((walk.mean, walk.scale.square()) for walk in walks)
 
 
 @concatenate.register

@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 
 from latent.distributions.families import concatenate, detach, device_of, factors, log_prob, pairwise_log_prob, take
-from latent.distributions.points import NUM_POINTS, symmetric_points
+from latent.distributions.points import NUM_POINTS, moments_of_mixture, symmetric_points
 
 
 class Hierarchy(Distribution):
@@ -92,14 +92,9 @@ class Hierarchy(Distribution):
         """A point at a time, so that a whole split fits into the memory."""
         base = factors(self.first)
         assert base is not None
-        like = self.first.mean
-        total = square = within = like.new_zeros(())
-        for point in symmetric_points(NUM_POINTS, like):
-            given = self.given(base.icdf(point))
-            total, square = total + given.mean, square + given.mean.square()
-            within = within + given.variance
-        mean = total / NUM_POINTS
-        return mean, (within + square) / NUM_POINTS - mean.square()
+        points = symmetric_points(NUM_POINTS, self.first.mean)
+        given = (self.given(base.icdf(point)) for point in points)
+        return moments_of_mixture((one.mean, one.variance) for one in given)
 
     def _joined(self, a: Float[Tensor, "*S B A"], b: Float[Tensor, "*S B R"]) -> Float[Tensor, "*S B Z"]:
         return torch.cat([a, b] if self.first_leads else [b, a], -1)

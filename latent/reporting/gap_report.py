@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ def measure_gaps(
     found = _stored(run, asked)
     for number, batch in enumerate(batches):
         if found is None or len(found.optimal) <= _first_of(batches, number):
-            of_batch = GapSettings(**{**asdict(settings), "seed": settings.seed + number})
+            of_batch = replace(settings, seed=settings.seed + number)
             here = inference_gaps(model, batch.to(device), of_batch, simulate)
             found = here if found is None else found.joined(here)
             run.write(_name(asked), json.dumps({"asked": asked, "gaps": _as_lists(found)}, indent=1) + "\n")

@@ -208,8 +208,9 @@ def _row(trial: Trial, split: str, kind_of: Callable[[Run], AnyKind]) -> dict[st
     row |= {key: json.dumps(value) for key, value in trial.point.items()}
     row |= {"run": trial.name, "status": progress.status, "seconds": progress.seconds, "error": progress.error}
     if progress.status == "done":
-        kind = kind_of(Run.open(trial.path))
-        found = load_measures(kind, Run.open(trial.path), split)
+        run = Run.open(trial.path)
+        kind = kind_of(run)
+        found = load_measures(kind, run, split)
         if found is not None:
             row["verdict"] = found.figures.verdict
             for name in kind.rows:
