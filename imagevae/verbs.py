@@ -22,8 +22,7 @@ from imagevae.recipe import ImageRecipe
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import reads_photographs
 from imagevae.tables import corpus_lines, measured_lines
-from latent.measures.gaps import GapSettings
-from latent.reporting.gap_report import measure_gaps, progress
+from latent.reporting.gap_report import measure_gaps
 from latent.reporting.stored_measures import save_measures
 from latent.training.console import Shown
 
@@ -41,28 +40,12 @@ def measure(trained: TrainedImages, *, samples: int, full: bool, **settings: Any
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures, trained.form.class_names))
 
 
-def gaps(
-    trained: TrainedImages,
-    *,
-    split: str,
-    limit: int,
-    samples: int,
-    steps: int,
-    chains: int,
-    temperatures: int,
-    seed: int,
-) -> Shown:
+def gaps(trained: TrainedImages, *, split: str, limit: int, seed: int, **spent: int) -> Shown:
     """How much of the bound's distance from log p(x) is the posterior family's, and how much the encoder's."""
-    if trained.model.latent_size == 0:
-        raise ValueError(f"{trained.run.name}: gaps are of the bound on log p(x) by a z, and this model has none")
     images = choose_images(trained, split, limit, seed)
-    settings = GapSettings(
-        num_samples=samples, max_steps=steps, num_chains=chains, num_temperatures=temperatures, seed=seed
-    )
     batches = list(image_evaluation_batches(images, GAP_IMAGES_AT_ONCE))
-    about = {"split": split, "examples": digest(images), "checkpoint": trained.checkpoint.path.name}
-    simulate = partial(simulated, trained)
-    return measure_gaps(trained.run, trained.model, batches, trained.device, settings, about, simulate, progress)
+    examples = {"split": split, "examples": digest(images)}
+    return measure_gaps(trained, batches, examples, partial(simulated, trained), seed=seed, **spent)
 
 
 def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:

@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from corpora import corpus_statistics, evaluation_batches, load_splits, read_sentences
-from latent.measures.gaps import GapSettings
 from latent.reporting import table_lines
-from latent.reporting.gap_report import measure_gaps, progress
+from latent.reporting.gap_report import measure_gaps, refuse_without_bound
 from latent.reporting.stored_measures import save_measures
 from latent.training import Run
 from latent.training.console import Shown
@@ -32,19 +31,12 @@ def measure(trained: Trained, *, full: bool, samples: int, **settings: Any) -> S
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures))
 
 
-def gaps(
-    trained: Trained, *, split: str, limit: int, samples: int, steps: int, chains: int, temperatures: int, seed: int
-) -> Shown:
+def gaps(trained: Trained, *, split: str, limit: int, seed: int, **spent: int) -> Shown:
     """How much of the bound's distance from log p(x) is the posterior family's, and how much the encoder's."""
-    if trained.recipe.model.likelihood != "words" or trained.model.latent_size == 0:
-        raise ValueError(f"{trained.run.name}: gaps are of the bound on log p(x) by a z, and this model has none")
+    refuse_without_bound(trained, is_bound=trained.recipe.model.likelihood == "words")
     sentences, _ = choose_sentences(trained, split, limit, seed)
-    settings = GapSettings(
-        num_samples=samples, max_steps=steps, num_chains=chains, num_temperatures=temperatures, seed=seed
-    )
     batches = list(evaluation_batches(sentences, GAP_TOKENS_AT_ONCE))
-    about = {"split": split, "examples": digest(sentences), "checkpoint": trained.checkpoint.path.name}
-    return measure_gaps(trained.run, trained.model, batches, trained.device, settings, about, None, progress)
+    return measure_gaps(trained, batches, {"split": split, "examples": digest(sentences)}, None, seed=seed, **spent)
 
 
 def sample(trained: Trained, *, num_samples: int, seed: int, **decoding: Any) -> Shown:

@@ -2,55 +2,85 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from latent.bound import Batch, BatchT, LatentModel
+from latent.bound import Batch, LatentModel
 from latent.measures import Estimate, mean_estimate
 from latent.measures.annealing import LOWEST_ACCEPTANCE
 from latent.measures.gaps import Gaps, GapSettings, inference_gaps
 from latent.reporting.tables import TextTable, shown, table_lines
 from latent.training import Run, RunError
+from latent.training.checkpoints import Checkpoint
 from latent.training.console import Shown
 from latent.training.files import read_json
 
 Simulate = Callable[..., Any]
 
 
-def progress(line: str) -> None:
-    """Show a line of progress."""
-    print(line, file=sys.stderr, flush=True)
+@runtime_checkable
+class Opened(Protocol):
+    """A trained run, opened for use."""
+
+    @property
+    def run(self) -> Run:
+        """Its folder."""
+
+    @property
+    def model(self) -> LatentModel[Any]:
+        """The model, with its weights."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Of which they are."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
 
 
 def measure_gaps(
-    run: Run,
-    model: LatentModel[BatchT],
-    batches: Sequence[BatchT],
-    device: torch.device,
-    settings: GapSettings,
-    described: dict[str, Any],
+    trained: Opened,
+    batches: Sequence[Batch],
+    examples: Mapping[str, str],
     simulate: Simulate | None,
-    say: Callable[[str], None],
+    *,
+    samples: int,
+    steps: int,
+    chains: int,
+    temperatures: int,
+    seed: int,
 ) -> Shown:
     """The gaps of all batches' examples, those that the run's folder has already taken from there.
 
-    `described` names split, examples and checkpoint: with the settings it says what the stored ones are of. Raises
-    ValueError for a model whose bound is no bound on log p(x), RunError for a damaged file.
+    `examples` names them: with the options it says what the stored ones are of. Raises ValueError for a model without
+    a z, RunError for a damaged file.
     """
-    asked = {**described, **asdict(settings)}
-    found = _stored(run, asked)
+    refuse_without_bound(trained, is_bound=trained.model.latent_size > 0)
+    settings = GapSettings(
+        num_samples=samples, max_steps=steps, num_chains=chains, num_temperatures=temperatures, seed=seed
+    )
+    asked = {**examples, "checkpoint": trained.checkpoint.path.name, **asdict(settings)}
+    run, found = trained.run, _stored(trained.run, asked)
     for number, batch in enumerate(batches):
         if found is None or len(found.optimal) <= _first_of(batches, number):
             of_batch = replace(settings, seed=settings.seed + number)
-            here = inference_gaps(model, batch.to(device), of_batch, simulate)
+            here = inference_gaps(trained.model, batch.to(trained.device), of_batch, simulate)
             found = here if found is None else found.joined(here)
             run.write(_name(asked), json.dumps({"asked": asked, "gaps": _as_lists(found)}, indent=1) + "\n")
-            say(f"{len(found.optimal)} of {sum(len(each) for each in batches)} examples")
+            done = f"{len(found.optimal)} of {sum(len(each) for each in batches)} examples"
+            print(done, file=sys.stderr, flush=True)
     assert found is not None  # a split has a batch
     return Shown(_as_dict(found, asked), _lines(run.name, found, asked))
+
+
+def refuse_without_bound(trained: Opened, *, is_bound: bool) -> None:
+    """Raise ValueError for a model whose bound is none on log p(x) by a z."""
+    if not is_bound:
+        raise ValueError(f"{trained.run.name}: gaps are of the bound on log p(x) by a z, and this model has none")
 
 
 def _first_of(batches: Sequence[Batch], number: int) -> int:
