@@ -52,7 +52,7 @@ def importance_row(data: Path, sizes: tuple[int, int, int]) -> tuple[str, ...]:
     _, material, state = our_setup(data, sizes, TOKENS_PER_BATCH[0], "bf16")
     batches = list(evaluation_batches(material.splits.test.select(torch.arange(SENTENCES).numpy()), TOKENS_AT_ONCE))
     device = state.accelerator.device
-    model = state.accelerator.unwrap_model(state.model)
+    model = state.model
     seconds = 0.0
     for _ in range(2):  # the first warms the machine
         start = time.perf_counter()

@@ -44,7 +44,7 @@ class AdversarialUpdate:
 
     def prepare(self, state: TrainState) -> None:
         """Give the state a discriminator; its weights are drawn after those of the model, which they leave alone."""
-        model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+        model = state.model
         like = next(model.parameters())
         module = nn.Sequential(
             nn.Linear(model.latent_size, self.hidden_size), nn.ReLU(), nn.Linear(self.hidden_size, 1)

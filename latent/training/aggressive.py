@@ -50,7 +50,7 @@ class AggressiveUpdate:
         if not state.feedback.get(IS_AGGRESSIVE, 1.0):
             return {**joint(state, batches, objective), "cost": 1.0}
         batch = batches[state.step].to(state.accelerator.device)
-        model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+        model = state.model
         encoder = model.encoder_parameters(batch)
         known = {id(parameter) for parameter in encoder}
         with frozen(parameter for parameter in model.parameters() if id(parameter) not in known):

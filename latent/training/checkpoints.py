@@ -108,7 +108,7 @@ def _write_state(path: Path, described: dict[str, Any]) -> None:
 
 def state_tensors(state: TrainState) -> dict[str, dict[str, torch.Tensor]]:
     """Weights and moments by the name of their file; they are the state's own where they lie in one piece."""
-    parts = {MODEL: _module_tensors(state.accelerator.unwrap_model(state.model))}
+    parts = {MODEL: _module_tensors(state.model)}
     parts[OPTIMIZER] = _optimizer_tensors(state.optimizer)
     if state.adversary is not None:
         parts[ADVERSARY] = _module_tensors(state.adversary.module)
@@ -206,7 +206,7 @@ def _set_moments(tensors: dict[str, torch.Tensor], optimizer: Optimizer) -> None
 
 def set_tensors(parts: dict[str, dict[str, torch.Tensor]], state: TrainState, folder: Path = Path()) -> None:
     """Give the state the weights and moments of `state_tensors`. Raises CheckpointError where they do not fit."""
-    pairs = [(MODEL, OPTIMIZER, state.accelerator.unwrap_model(state.model), state.optimizer)]
+    pairs: list[tuple[str, str, nn.Module, Optimizer]] = [(MODEL, OPTIMIZER, state.model, state.optimizer)]
     if state.adversary is not None:
         pairs.append((ADVERSARY, ADVERSARY_OPTIMIZER, state.adversary.module, state.adversary.optimizer))
     for weights, moments, module, optimizer in pairs:

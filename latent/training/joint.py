@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.processes import add_up
@@ -45,8 +46,14 @@ def batches_of_step(state: TrainState, batches: Batches) -> Iterator[Batch]:
 def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: float) -> Tensor:
     """One step of the optimizer down `value`, of one process; return the gradient's norm before it was clipped."""
     state.optimizer.zero_grad(set_to_none=True)
-    state.accelerator.backward(value)
+    _backward(state, value)
     return _descend_by_gradient(state, max_gradient_norm)
+
+
+def _backward(state: TrainState, value: Float[Tensor, ""]) -> None:
+    """Add to the gradients, which float16 scales. accelerate's own looks for packages on the disk at every step."""
+    scaler = state.accelerator.scaler
+    (value if scaler is None else scaler.scale(value)).backward()
 
 
 def _descend_by_gradient(state: TrainState, max_gradient_norm: float) -> Tensor:
@@ -54,19 +61,23 @@ def _descend_by_gradient(state: TrainState, max_gradient_norm: float) -> Tensor:
 
     In float16 the gradient is unscaled before; where it has overflowed the step is skipped and counted, and the norm 0.
     """
-    norm: Tensor = state.accelerator.clip_grad_norm_(state.model.parameters(), max_gradient_norm)
-    if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
-        has_overflowed = ~norm.isfinite()
-        norm = norm.masked_fill(has_overflowed, 0.0)
-        state.feedback[SKIPPED] = has_overflowed.double() + state.feedback.get(SKIPPED, 0.0)
-    state.optimizer.step()
-    return norm
+    scaler = state.accelerator.scaler
+    if scaler is None:
+        norm = clip_grad_norm_(state.model.parameters(), max_gradient_norm)
+        state.optimizer.step()
+        return norm
+    scaler.unscale_(state.optimizer)
+    norm = clip_grad_norm_(state.model.parameters(), max_gradient_norm)
+    has_overflowed = ~norm.isfinite()
+    state.feedback[SKIPPED] = has_overflowed.double() + state.feedback.get(SKIPPED, 0.0)
+    scaler.step(state.optimizer)
+    scaler.update()
+    return norm.masked_fill(has_overflowed, 0.0)
 
 
 def terms_of(state: TrainState, batch: Batch, objective: Objective) -> ElboTerms:
     """The terms of a batch, as many draws as the objective wants, from the model as it is to be at this step."""
-    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
-    model.at_step(state.step)
+    state.model.at_step(state.step)
     terms: ElboTerms = state.model(
         batch, objective.num_samples, path_gradient=objective.path_gradient, from_prior=objective.from_prior
     )
@@ -115,7 +126,7 @@ def step_down(
     for batch in batches_of_step(state, batches):
         loss = loss_of(batch)
         weight = batch.weight / state.batches_per_step
-        state.accelerator.backward(loss.value * weight)
+        _backward(state, loss.value * weight)
         shares.append(Share(replace(loss, value=loss.value.detach()), weight))
     together = shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
     norm = _descend_by_gradient(state, max_gradient_norm)

@@ -154,7 +154,7 @@ def scaling_figures(state: TrainState, guard: Guard) -> dict[str, float]:
 
 def new_alarms(state: TrainState, found: dict[str, float], before: dict[str, Any] | None) -> dict[str, str]:
     """What a validation finds wrong, if the one before did not find all of it."""
-    if state.accelerator.unwrap_model(state.model).latent_size == 0:  # there is no z to be unused
+    if state.model.latent_size == 0:  # there is no z to be unused
         return {}
     now = findings(found)
     return now if now.keys() - (findings(before) if before else {}).keys() else {}
@@ -169,7 +169,7 @@ def raise_alarm(run: Run, step: int, alarms: dict[str, str], on_collapse: str) -
 def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
     """The bound with KL weight 1 and the use of z on the validation examples, in nats per example."""
     with state.accelerator.autocast():
-        model = state.accelerator.unwrap_model(state.model)
+        model = state.model
         split = encode_split(model, batches, state.accelerator.device)
         # one example alone has no other one's z to be given
         gain = shuffled_gain(model, batches, split, state.accelerator.device) if len(split) > 1 else None

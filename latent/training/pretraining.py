@@ -88,7 +88,7 @@ class PretrainedUpdate:
     def _pretrain(self, state: TrainState, batches: Batches) -> Metrics:
         for group in state.optimizer.param_groups:
             group["lr"] = self.learning_rate * self.learning_rate_schedule(state.step)
-        model = _pretrainable(state.accelerator.unwrap_model(state.model))
+        model = _pretrainable(state.model)
 
         def loss_of(batch: Batch) -> Loss:
             with state.accelerator.autocast():
@@ -102,7 +102,7 @@ class PretrainedUpdate:
         device = state.accelerator.device
         examples: Iterator[Batch] = (batches[index].to(device) for index in range(batches.num_batches))
         seed = int(torch.randint(2**31, ()))  # torch is seeded from the recipe's seed and the step
-        model = state.accelerator.unwrap_model(state.model)
+        model = state.model
         state.clusters = _pretrainable(model).initialise(examples, seed)
         found = [*model.parameters(), *model.buffers(), *([state.clusters] if state.clusters is not None else [])]
         spread(state.accelerator, found)
@@ -111,7 +111,7 @@ class PretrainedUpdate:
     def _hold(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         clusters = state.clusters
         assert clusters is not None
-        model = _clustered(state.accelerator.unwrap_model(state.model))
+        model = _clustered(state.model)
 
         def loss_of(batch: Batch) -> Loss:
             with state.accelerator.autocast():
@@ -188,7 +188,7 @@ class PretrainedEncoderUpdate:
             )
 
     def _draw_the_rest_anew(self, state: TrainState, batch: Batch) -> None:
-        model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+        model = state.model
         encoder = {id(parameter) for parameter in model.encoder_parameters(batch)}
         drawn = dict(state.build_model().named_parameters())  # torch is seeded from the recipe's seed and the step
         with torch.no_grad():

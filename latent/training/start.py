@@ -53,7 +53,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     with processes.local_main_process_first():  # which leaves the encoded corpus in the cache
         material = side.read(recipe, None)
     state, data = build_state(material, recipe.train), material.training_data()
-    recipe.update.check(state.accelerator.unwrap_model(state.model))
+    recipe.update.check(state.model)
     recipe.update.prepare(state)
     _check_processes(state, material)
     choice = _compile_choice(recipe.train, state, data)
@@ -108,11 +108,12 @@ def build_state(material: Material, config: TrainConfig) -> TrainState:
     accelerator = open_accelerator(config.precision)
     seed_everything(config.seed, Stream.INITIALISATION)
     model = material.build_model()
-    optimizer = accelerator.prepare_optimizer(_optimizer(model, config))
     # without DistributedDataParallel, which knows of a forward and a backward a step, and of no stages: see `add_up`
     model = accelerator.prepare_model(model, evaluation_mode=True)
     model.train()
-    return TrainState(model, optimizer, accelerator, material.build_model, config.seed, config.batches_per_step)
+    return TrainState(
+        model, _optimizer(model, config), accelerator, material.build_model, config.seed, config.batches_per_step
+    )
 
 
 def _optimizer(model: torch.nn.Module, config: TrainConfig) -> Optimizer:
@@ -189,7 +190,7 @@ def _locked(path: Path, writes: bool) -> AbstractContextManager[Callable[[], Non
 
 
 def _check_processes(state: TrainState, material: Material) -> None:
-    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+    model = state.model
     check_statistics(model, state.accelerator.num_processes)
     check_same(state.accelerator, material.files, state_tensors(state)[MODEL])
 
@@ -238,7 +239,7 @@ def _describe_sharing(config: TrainConfig, state: TrainState) -> str:
 
 def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -> list[str]:
     """Which schedules will not end, and where a resumed run goes on from."""
-    model: LatentModel[Any] = state.accelerator.unwrap_model(state.model)
+    model = state.model
     schedules = {
         **{f"model.{name}": schedule for name, schedule in model.schedules.items()},
         **{f"objective.{name}": schedule for name, schedule in recipe.objective.schedules.items()},

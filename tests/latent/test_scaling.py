@@ -45,9 +45,7 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
         def prepared(model: torch.nn.Module, **settings: bool) -> torch.nn.Module:
             for parameter in model.parameters():
                 parameter.register_hook(lambda gradient: gradient.masked_fill(gradient.abs() > LARGEST, torch.inf))
-            found = prepare(model, **settings)
-            accelerator.native_amp = True  # by which `unscale_gradients` goes
-            return found
+            return prepare(model, **settings)
 
         accelerator.prepare_model = prepared
         accelerator.autocast = nullcontext  # a CPU has no LSTM in float16
