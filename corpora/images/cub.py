@@ -13,12 +13,14 @@ import numpy as np
 from PIL import Image
 from pydantic import NonNegativeInt, PositiveInt
 
+from corpora.images.apart import apart
 from corpora.images.cub_lists import Bird, read_birds_2010, read_birds_2011, split_birds
 from corpora.images.images import LevelSplits
 from corpora.images.masks import Level, Size
 from corpora.images.members import read_file, read_members
 from corpora.images.pairs import Box, Crop, Pair, decode_splits, digest_pairs
 
+NO_ANNOTATION: tuple[bytes, Box | None] = b"", None
 MAX_MAT_BYTES = 2**24  # of one annotation, which may be compressed
 _NO_MAT = (  # what reading one may raise; scipy's readers check little
     *(
@@ -138,7 +140,8 @@ def _masks_2011(path: Path, segmentations: Path | None, birds: Sequence[Bird]) -
 def _masks_2010(path: Path, birds: Sequence[Bird]) -> dict[str, tuple[bytes, Box | None]]:
     """Masks by name, as PNG, with their boxes; those that cannot be read as no image, for the decoder to name."""
     names = {f"{bird.folder}annotations-mat/{bird.name}.mat": bird.name for bird in birds}
-    found = {names[member]: _annotation(data) for member, data in read_members(path, names)}
+    annotations = apart(_annotation, read_members(path, names), otherwise=NO_ANNOTATION)  # scipy's reader may crash
+    found = {names[member]: annotation for member, annotation in annotations}
     if not found:
         raise ValueError(
             f"{path}: no annotations-mat/CLASS/NAME.mat of the photographs listed; unpack annotations.tgz there"
@@ -152,7 +155,7 @@ def _annotation(data: bytes) -> tuple[bytes, Box | None]:
     from scipy.io.matlab import MatReadError
 
     if len(data) > MAX_MAT_BYTES:
-        return b"", None
+        return NO_ANNOTATION
     try:
         content = loadmat(io.BytesIO(data), variable_names=["bbox", "seg"], squeeze_me=True)
         seg, bbox = np.asarray(content["seg"]), content["bbox"]
@@ -161,5 +164,5 @@ def _annotation(data: bytes) -> tuple[bytes, Box | None]:
         buffer = io.BytesIO()
         Image.fromarray(levels).save(buffer, "PNG")
     except (*_NO_MAT, MatReadError, zlib.error):
-        return b"", None
+        return NO_ANNOTATION
     return buffer.getvalue(), (left - 1, top - 1, right, bottom)
