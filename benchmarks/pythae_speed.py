@@ -73,7 +73,7 @@ def our_side(folder: Path, num_samples: int) -> dict[str, float]:
     config = VaeConfig(latent_size=LATENT, network=network)
     model = config.build(form)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.0, fused=True)
-    state = TrainState(accelerator.prepare_model(model), optimizer, accelerator, partial(config.build, form))
+    state = TrainState(model, optimizer, accelerator, partial(config.build, form))
     batches = ImageBatches(train, BATCH, 0, "threshold")
     update, objective = JointUpdate(), ElboObjective()
     start = time.perf_counter()

@@ -59,7 +59,10 @@ class ElboTerms:
         """E_q[log p(x|z)] − KL(q || p), the mean over draws; it goes up."""
         return self.log_likelihood.mean(0) - self.kl
 
-    @property
-    def importance_weighted_bound(self) -> Float[Tensor, " B"]:
-        """log (1/S Σ_s w_s) ≤ log p(x) in expectation (Burda et al. 2016, equation 8)."""
-        return torch.logsumexp(self.log_weight, 0) - math.log(self.log_weight.shape[0])
+    def importance_weighted_bound(self, num_bounds: int = 1) -> Float[Tensor, " B"]:
+        """log (1/k Σ_s w_s) ≤ log p(x) in expectation (Burda et al. 2016, equation 8).
+
+        The mean of `num_bounds` such bounds, each of its own S / num_bounds = k draws.
+        """
+        log_weight = self.log_weight.unflatten(0, (num_bounds, -1))
+        return (torch.logsumexp(log_weight, 1) - math.log(log_weight.shape[1])).mean(0)

@@ -78,9 +78,10 @@ def _descend_by_gradient(state: TrainState, max_gradient_norm: float) -> Tensor:
 def terms_of(state: TrainState, batch: Batch, objective: Objective) -> ElboTerms:
     """The terms of a batch, as many draws as the objective wants, from the model as it is to be at this step."""
     state.model.at_step(state.step)
-    terms: ElboTerms = state.model(
-        batch, objective.num_samples, path_gradient=objective.path_gradient, from_prior=objective.from_prior
-    )
+    with state.accelerator.autocast():
+        terms: ElboTerms = state.model(
+            batch, objective.num_samples, path_gradient=objective.path_gradient, from_prior=objective.from_prior
+        )
     return terms
 
 

@@ -107,9 +107,8 @@ def build_state(material: Material, config: TrainConfig) -> TrainState:
     """Model and optimizer at step 0, a function of the recipe and its seed."""
     accelerator = open_accelerator(config.precision)
     seed_everything(config.seed, Stream.INITIALISATION)
-    model = material.build_model()
     # without DistributedDataParallel, which knows of a forward and a backward a step, and of no stages: see `add_up`
-    model = accelerator.prepare_model(model, evaluation_mode=True)
+    model = material.build_model().to(accelerator.device)
     model.train()
     return TrainState(
         model, _optimizer(model, config), accelerator, material.build_model, config.seed, config.batches_per_step

@@ -41,7 +41,7 @@ def test_the_weight_has_the_five_terms_of_the_paper() -> None:
 def test_one_draw_s_bound_is_the_elbo() -> None:
     model, batch = built(SMALL), images(SMALL)
     terms = model(batch, 1)
-    torch.testing.assert_close(terms.elbo, terms.importance_weighted_bound)
+    torch.testing.assert_close(terms.elbo, terms.importance_weighted_bound())
 
 
 def test_pixels_see_the_lower_layer_alone() -> None:

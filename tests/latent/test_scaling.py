@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,18 +41,18 @@ def scaled(monkeypatch: pytest.MonkeyPatch) -> None:
         accelerator = Accelerator(cpu=True)
         monkeypatch.setitem(AcceleratorState._shared_state, "_mixed_precision", "fp16")
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=SCALE, growth_interval=7)
-        prepare = accelerator.prepare_model
-
-        def prepared(model: torch.nn.Module, **settings: bool) -> torch.nn.Module:
-            for parameter in model.parameters():
-                parameter.register_hook(lambda gradient: gradient.masked_fill(gradient.abs() > LARGEST, torch.inf))
-            return prepare(model, **settings)
-
-        accelerator.prepare_model = prepared
         accelerator.autocast = nullcontext  # a CPU has no LSTM in float16
         return accelerator
 
+    build = TrainState.__init__
+
+    def built(state: TrainState, model: torch.nn.Module, *parts: Any) -> None:
+        for parameter in model.parameters():
+            parameter.register_hook(lambda gradient: gradient.masked_fill(gradient.abs() > LARGEST, torch.inf))
+        build(state, model, *parts)
+
     monkeypatch.setattr("latent.training.start.open_accelerator", opened)
+    monkeypatch.setattr(TrainState, "__init__", built)
 
 
 def stepped(

@@ -68,7 +68,7 @@ def plain_log_likelihood(model: LanguageModel, batch: TextBatch) -> Tensor:
 
 def test_the_likelihood_is_that_of_a_plain_language_model(model: LanguageModel, batch: TextBatch) -> None:
     terms = model(batch, 3)
-    for bound in (terms.log_weight[0], terms.log_weight[2], terms.elbo, terms.importance_weighted_bound):
+    for bound in (terms.log_weight[0], terms.log_weight[2], terms.elbo, terms.importance_weighted_bound()):
         torch.testing.assert_close(bound, plain_log_likelihood(model, batch))
     assert (terms.kl == 0).all()
     assert terms.z.shape == (3, 20, 0)
