@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat
-from torch import Tensor
+from torch import Tensor, nn
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.processes import add_up
@@ -46,15 +46,20 @@ def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: floa
     """One step of the optimizer down `value`, of one process; return the gradient's norm before it was clipped."""
     state.optimizer.zero_grad(set_to_none=True)
     state.accelerator.backward(value)
-    return _descend_by_gradient(state, max_gradient_norm)
+    return descend_by_gradient(state, max_gradient_norm)
 
 
-def _descend_by_gradient(state: TrainState, max_gradient_norm: float) -> Tensor:
-    """One step of the optimizer; return the gradient's norm before it was clipped.
+def descend_by_gradient(
+    state: TrainState, max_gradient_norm: float, parts: Sequence[Sequence[nn.Parameter]] = ()
+) -> Tensor:
+    """One step of the optimizer; return the gradient's norm before it was clipped, each of `parts` by itself.
 
     In float16 the gradient is unscaled before; where it has overflowed the step is skipped and counted, and the norm 0.
     """
-    norm: Tensor = state.accelerator.clip_grad_norm_(state.model.parameters(), max_gradient_norm)
+    first, *others = parts or [list(state.model.parameters())]
+    norm: Tensor = state.accelerator.clip_grad_norm_(first, max_gradient_norm)  # it unscales those of all parts
+    for part in others:
+        norm = torch.hypot(norm, nn.utils.clip_grad_norm_(part, max_gradient_norm))
     if state.accelerator.scaler is not None:  # fp16: the scaler skips a step whose gradient overflows
         has_overflowed = ~norm.isfinite()
         norm = norm.masked_fill(has_overflowed, 0.0)
@@ -99,6 +104,11 @@ class Share:
         like, figures = self.loss.value, self.figures
         return torch.stack([torch.ones_like(like), *(torch.as_tensor(figures[name]).to(like) for name in names)])
 
+    def metrics(self, state: TrainState, gradient_norm: Tensor) -> Metrics:
+        """The figures of a step that has been taken; its objective's feedback goes into the state."""
+        state.feedback |= self.loss.feedback
+        return {**self.loss.logged, "gradient_norm": gradient_norm, "weight": self.weight}
+
 
 def step_down(
     state: TrainState, batches: Batches, loss_of: Callable[[Batch], Loss], max_gradient_norm: float
@@ -110,17 +120,28 @@ def step_down(
     takes over a batch is taken over each of the K. Returns the figures of all of them and their weight, on the device;
     the objective's feedback goes into the state, and is the mean of what each batch says.
     """
+
+    def backward(batch: Batch, weight: float) -> Loss:
+        loss = loss_of(batch)
+        state.accelerator.backward(loss.value * weight)
+        return loss
+
+    together = gather(state, batches, backward)
+    return together.metrics(state, descend_by_gradient(state, max_gradient_norm))
+
+
+def gather(state: TrainState, batches: Batches, backward: Callable[[Batch, float], Loss]) -> Share:
+    """The gradients of a step's batches, to which `backward` adds that of each, its loss times a weight; no step yet.
+
+    Returns their figures and their weight, of all of them and over all processes.
+    """
     state.optimizer.zero_grad(set_to_none=True)
     shares: list[Share] = []
     for batch in batches_of_step(state, batches):
-        loss = loss_of(batch)
         weight = batch.weight / state.batches_per_step
-        state.accelerator.backward(loss.value * weight)
+        loss = backward(batch, weight)
         shares.append(Share(replace(loss, value=loss.value.detach()), weight))
-    together = shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
-    norm = _descend_by_gradient(state, max_gradient_norm)
-    state.feedback |= together.loss.feedback
-    return {**together.loss.logged, "gradient_norm": norm, "weight": together.weight}
+    return shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
 
 
 def _put_together(state: TrainState, shares: list[Share]) -> Share:
@@ -146,6 +167,7 @@ class JointUpdate:
     kind: Literal["joint"] = "joint"
     max_gradient_norm: PositiveFloat = 5.0
     one_batch_a_step: ClassVar[bool] = False
+    trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""
