@@ -12,9 +12,25 @@ from torch import Tensor, nn
 from latent.distributions import at_least_float32
 
 LikelihoodKind = Literal["bernoulli", "discretised_logistic", "gaussian"]
+MeasuredLikelihood = LikelihoodKind | Literal["layers", "none"]  # none: nothing was trained by the likelihood
 
 LEAST_LOG_SCALE = -5.0  # of a pixel's value between 0 and 1: below it a few exact values would have any density
 CLIPPED_MEAN = 1e-3  # pixels that are always 0 in training get a finite logit
+
+INSTEAD = "compare by KL, squared error and, with measure --full, the Fréchet distance"
+NO_LIKELIHOOD = (
+    "the loss of a VAE/GAN is no bound on log p(x) and trains no likelihood of pixels: there is no NLL, −ELBO or "
+    f"reconstruction in nats, and gains are of E[x|z] taken for probabilities; {INSTEAD}"
+)
+
+
+def why_not_comparable(one: MeasuredLikelihood, other: MeasuredLikelihood) -> tuple[str, ...]:
+    """Why two likelihoods of the same images may not be subtracted, where one of them is none: else nothing."""
+    if "none" not in (one, other):
+        return ()
+    if one == other:
+        return (f"neither has a likelihood; {INSTEAD}",)
+    return (f"{'no likelihood' if one == 'none' else one} against {'none' if other == 'none' else other}; {INSTEAD}",)
 
 
 @runtime_checkable

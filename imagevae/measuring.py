@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,13 +13,14 @@ from torch import Tensor
 from corpora.images import Binarisation, ImageBatch, Images, image_evaluation_batches
 from imagevae.classifier import trained_classifier
 from imagevae.layer_measures import LayerMeasures, measure_layers
-from imagevae.likelihoods import LikelihoodKind
+from imagevae.likelihoods import MeasuredLikelihood
 from imagevae.models import LayeredVae
 from imagevae.sample_quality import SampleQuality, measure_samples
 from imagevae.session import TrainedImages
 from imagevae.side import images_at_once, reads_photographs, rows_at_once
 from imagevae.structured import ConditionalMeasures, measure_conditional
 from latent.measures import (
+    UNDEFINED,
     BoundMeasures,
     Estimate,
     Measured,
@@ -31,6 +32,13 @@ from latent.measures import (
     shuffled_gain,
 )
 
+OF_LIKELIHOOD = ("nll", "elbo", "reconstruction", "bits_per_dimension")
+WITHOUT_LIKELIHOOD: dict[str, Any] = {
+    **dict.fromkeys((*OF_LIKELIHOOD, "effective_sample_size"), UNDEFINED),
+    "nll_ladder": {},
+    "nll_bias": None,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageMeasures(BoundMeasures):
@@ -41,12 +49,13 @@ class ImageMeasures(BoundMeasures):
     those before it too. Where the model is given each image's class, one of `num_classes`, p(x) is p(x|y) throughout;
     else that is 0. Where it is given a part of each image, D counts the other values, all likelihoods are of these
     alone, and `conditional` says what comes of the prior's draws. Where it divides photographs into layers and has not
-    been given their masks, `layers` holds these against them.
+    been given their masks, `layers` holds these against them. Where the likelihood is `none`, the loss having been no
+    bound, the figures of a likelihood are undefined (nan).
     """
 
     binarisation: Binarisation
     binarisation_seed: int
-    likelihood: LikelihoodKind | Literal["layers"]
+    likelihood: MeasuredLikelihood
     num_classes: int
     bits_per_dimension: Estimate
     squared_error: Estimate
@@ -92,6 +101,7 @@ def measure(
     bits = found.weighted.nll / (trained.form.num_scored * math.log(2))
     errors = squared_errors(trained, batches, found.terms.posterior.mean)
     conditional, more = measure_conditional(model, batches, found, device, num_samples, half_width, seed)
+    has_bound, of_bits = trained.recipe.update.trains_bound, {"bits_per_dimension": mean_estimate(bits)}
     layers, of_layers = _layers(trained, batches, split, limit, seed)
     figures = ImageMeasures(
         split=split,
@@ -103,17 +113,17 @@ def measure(
         checkpoint=trained.checkpoint.path.name,
         binarisation=trained.splits.binarisation,
         binarisation_seed=trained.recipe.corpus.binarisation_seed,
-        likelihood=trained.recipe.model.likelihood,
+        likelihood=trained.recipe.model.likelihood if has_bound else "none",
         num_classes=trained.model.num_classes,
-        bits_per_dimension=mean_estimate(bits),
         squared_error=mean_estimate(errors),
         samples=_samples(trained, images, seed) if with_samples else None,
         conditional=conditional,
         layers=layers,
-        **found.figures(shuffled, prior, seed),
+        **(found.figures(shuffled, prior, seed) | of_bits | ({} if has_bound else WITHOUT_LIKELIHOOD)),
     )
     columns = {**found.per_example, "bits_per_dimension": bits, "squared_error": errors, **more, **of_layers}
-    return Measured(figures, columns)
+    lacking = {} if has_bound else {name: torch.full_like(bits, math.nan) for name in OF_LIKELIHOOD}
+    return Measured(figures, {**columns, **lacking})
 
 
 def _check_samples(trained: TrainedImages, with_samples: bool) -> None:

@@ -147,7 +147,7 @@ class ConvEncoder(nn.Module):
         for num_before, num_after in itertools.pairwise((form.channels, *channels)):
             layers += [nn.Conv2d(num_before, num_after, 4, stride=2, padding=1), ACTIVATIONS[activation]()]
         self.convolutions = nn.Sequential(*layers)
-        factor = _factor(form, channels)
+        factor = reduction(form, channels)
         num_inputs = channels[-1] * (form.height // factor) * (form.width // factor) + context_size
         self.layers = perceptron((num_inputs, hidden_size), activation)
 
@@ -165,7 +165,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.form = form
-        factor = _factor(form, channels)
+        factor = reduction(form, channels)
         height, width = math.ceil(form.height / factor), math.ceil(form.width / factor)
         self.layers = perceptron((num_inputs, hidden_size, channels[-1] * height * width), activation)
         self.unflatten = nn.Unflatten(1, (channels[-1], height, width))
@@ -237,12 +237,12 @@ def read(encoder: nn.Module, images: Float[Tensor, "B C H W"]) -> Float[Tensor, 
     return found
 
 
-def _factor(form: ImageForm, channels: Sequence[int]) -> int:
+def reduction(form: ImageForm, channels: Sequence[int], key: str = "model.network.channels") -> int:
     """How much smaller the convolutions make an image. Raises ValueError where nothing would be left of it."""
     factor, side = int(2 ** len(channels)), min(form.height, form.width)
     if side < factor:
         raise ValueError(
-            f"model.network.channels: {len(channels)} convolutions of stride 2 leave nothing of an image of "
+            f"{key}: {len(channels)} convolutions of stride 2 leave nothing of an image of "
             f"{form.height}×{form.width}; give at most {int(math.log2(side))} numbers"
         )
     return factor

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from imagevae.measuring import ImageMeasures, measure
+from imagevae.likelihoods import why_not_comparable
+from imagevae.measuring import OF_LIKELIHOOD, ImageMeasures, measure
 from imagevae.run_report import Pictures, describe_run, sections
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import IMAGE
@@ -25,9 +26,14 @@ def reasons(one: ImageMeasures, other: ImageMeasures, changed: Mapping[str, tupl
         found = (f"other binarisation: {one.binarisation} by seed {seeds[0]} against seed {seeds[1]}",)
     else:
         found = other_examples(one, other, changed, "images", "other images: the pixels differ")
-    if one.likelihood != other.likelihood:
+    if one.likelihood != other.likelihood and not unlike(one, other):
         found = (*found, f"other likelihood: {one.likelihood} against {other.likelihood}")
     return found
+
+
+def unlike(one: ImageMeasures, other: ImageMeasures) -> tuple[str, ...]:
+    """Why figures of a likelihood may not be compared, others though they may: one of the two runs has none."""
+    return why_not_comparable(one.likelihood, other.likelihood)
 
 
 def problem(figures: ImageMeasures, columns: Mapping[str, Float[np.ndarray, " N"]]) -> str | None:
@@ -52,6 +58,8 @@ KIND: RunKind[TrainedImages, ImageMeasures, Pictures] = RunKind(
         "squared_error": Row("squared error of a pixel", 4),
     },
     by_example=(*BY_EXAMPLE, "bits_per_dimension", "squared_error"),
+    of_likelihood=OF_LIKELIHOOD,
+    unlike=unlike,
     facts=FACT_ROWS,
     meanings={
         "Bits per dimension": "The NLL in bits per value of an image. Compare at equal binarisation and likelihood.",

@@ -1,6 +1,7 @@
 """What a classifier says of a model's samples: are they of the class asked for, and distributed as the images are?"""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ DRAWN_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class SampleQuality:
-    """Samples of the prior, pixels drawn too, under the corpus' classifier.
+    """Samples of the prior under the corpus' classifier.
+
+    `pixels` are drawn too, or, where the loss has trained no likelihood of them, E[x|z] as it trained it.
 
     `confusion[i][j]` counts the samples asked to be of class i and taken for class j: of a conditional model alone, as
     is the accuracy. `frechet_distance` is in the features of that classifier and compares with nothing else.
@@ -29,6 +32,7 @@ class SampleQuality:
     conditional_accuracy: Estimate | None
     confusion: tuple[tuple[int, ...], ...] | None
     frechet_distance: Estimate
+    pixels: Literal["drawn", "expected"] = "drawn"
 
 
 def measure_samples(
@@ -48,16 +52,21 @@ def measure_samples(
         conditional_accuracy=share_estimate(found == labels) if num_classes else None,
         confusion=tuple(map(tuple, confusion.tolist())) if num_classes else None,
         frechet_distance=frechet_estimate(classifier.features(drawn), classifier.features(images)),
+        pixels="drawn" if trained.recipe.update.trains_bound else "expected",
     )
 
 
 def draw_images(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> Float[Tensor, "N C H W"]:
-    """x ~ p(x|z, y), z ~ p(z|y): draws of the model, not expectations; an unconditional model heeds no label."""
+    """x ~ p(x|z, y), z ~ p(z|y); an unconditional model heeds no label.
+
+    Draws of the model, not expectations, unless its loss was no bound and has trained these.
+    """
     images = []
+    pixels = trained.model.drawn if trained.recipe.update.trains_bound else trained.model.shown
     with evaluating(trained.model, seed):
         for part in labels.split(DRAWN_AT_ONCE):
             batch = blank_batch(trained, part)
-            drawn = trained.model.drawn(trained.model.prior(batch).sample(), batch)
+            drawn = pixels(trained.model.prior(batch).sample(), batch)
             images.append(trained.form.images(drawn).cpu())
     return torch.cat(images)
 

@@ -125,6 +125,7 @@ def check_recipe(recipe: ImageRecipe) -> None:
     check_likelihood(recipe)
     check_structured(recipe)
     check_augmentation(recipe)
+    check_vae_gan(recipe)
 
 
 def check_likelihood(recipe: ImageRecipe) -> None:
@@ -171,6 +172,23 @@ def check_augmentation(recipe: ImageRecipe) -> None:
         raise ValueError(
             f"train.augmentation: it varies photographs and their masks, and corpus.kind {corpus} has none; "
             "set train.augmentation=null"
+        )
+
+
+def check_vae_gan(recipe: ImageRecipe) -> None:
+    """Raise ValueError for a VAE/GAN of a model or an objective that it is not made for.
+
+    Its discriminator is not told the class that a conditional model is given; importance weights, and draws of the
+    prior in the objective, are of a likelihood of pixels.
+    """
+    if recipe.update.kind != "vae_gan":
+        return
+    if recipe.model.kind != "vae":
+        raise ValueError(f"model.kind: update.kind vae_gan does not train a {recipe.model.kind}; set model.kind=vae")
+    if recipe.objective.kind in ("hybrid", "iwae"):
+        raise ValueError(
+            f"objective.kind: {recipe.objective.kind} is not for update.kind vae_gan, whose loss is no bound; "
+            "set objective.kind=elbo"
         )
 
 

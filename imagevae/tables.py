@@ -8,6 +8,7 @@ import numpy as np
 
 from corpora.images import ImageSplits
 from imagevae.layer_measures import LayerMeasures
+from imagevae.likelihoods import NO_LIKELIHOOD
 from imagevae.measuring import ImageMeasures
 from imagevae.sample_quality import SampleQuality
 from imagevae.segmentation import MaskMeasures
@@ -27,7 +28,7 @@ FACT_ROWS: Rows[ImageMeasures] = {
     "binarisation": lambda m: (
         m.binarisation + (f" (seed {m.binarisation_seed})" if m.binarisation == "dynamic" else "")
     ),
-    "likelihood": lambda m: m.likelihood,
+    "likelihood": lambda m: "none: the loss is no bound" if m.likelihood == "none" else m.likelihood,
     "told the class": lambda m: (
         f"one of {m.num_classes:,} (ln K = {math.log(m.num_classes):.2f})" if m.num_classes else "no"
     ),
@@ -83,7 +84,7 @@ def of_layers(cell: Callable[[LayerMeasures], str]) -> Callable[[ImageMeasures],
     return lambda m: cell(m.layers) if m.layers else ""
 
 
-MEASURE_ROWS: Rows[ImageMeasures] = {
+OF_EVERY_MODEL: Rows[ImageMeasures] = {
     **NLL_ROWS,
     **{name: of_conditional(cell) for name, cell in CONDITIONAL_ROWS.items()},
     **{name: of_conditional(of_masks(cell)) for name, cell in MASK_ROWS.items()},
@@ -94,20 +95,36 @@ MEASURE_ROWS: Rows[ImageMeasures] = {
     "squared error of a pixel": lambda m: shown(m.squared_error, 4),
     "checkpoint": lambda m: m.checkpoint,
 }
+LACKING = (*(name for name in NLL_ROWS if name != "verdict"), "bits per dimension", "−ELBO", "reconstruction")
+
+
+def _unless_lacking(name: str, cell: Callable[[ImageMeasures], str]) -> Callable[[ImageMeasures], str]:
+    return lambda m: "" if m.likelihood == "none" and name in LACKING else cell(m)
+
+
+MEASURE_ROWS: Rows[ImageMeasures] = {name: _unless_lacking(name, cell) for name, cell in OF_EVERY_MODEL.items()}
 
 
 def measured_lines(name: str, measures: ImageMeasures, class_names: Sequence[str]) -> list[str]:
     """A run's figures, the verdict's reasons, what to try, and what the classifier says of samples."""
-    lines = [*table_lines(measures_table({name: measures}, MEASURE_ROWS, "images")), "", *verdict_lines(measures)]
+    lines = [
+        *table_lines(measures_table({name: measures}, MEASURE_ROWS, "images")),
+        *([f"! {NO_LIKELIHOOD}"] if measures.likelihood == "none" else []),
+        "",
+        *verdict_lines(measures),
+    ]
     if measures.samples is not None:
         lines += ["", *sample_lines(measures.samples, class_names)]
     return lines
 
 
+SHOWN = {"drawn": "draws", "expected": "images E[x|z], z drawn,"}
+
+
 def sample_lines(samples: SampleQuality, class_names: Sequence[str]) -> list[str]:
     """What the classifier says of samples, with the confusion matrix of a conditional model."""
     lines = [
-        f"{samples.num_samples:,} draws of the model under the corpus' classifier, 95 % intervals",
+        f"{samples.num_samples:,} {SHOWN[samples.pixels]} of the model under the corpus' classifier, 95 % intervals",
         *(f"  {name}: {text}" for name, text in sample_facts(samples)),
     ]
     confusion = confusion_table(samples, class_names)

@@ -22,7 +22,7 @@ from imagevae.recipe import ImageRecipe
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import reads_photographs
 from imagevae.tables import corpus_lines, measured_lines
-from latent.reporting.gap_report import measure_gaps
+from latent.reporting.gap_report import measure_gaps, refuse_without_bound
 from latent.reporting.stored_measures import save_measures
 from latent.training.console import Shown
 
@@ -42,6 +42,7 @@ def measure(trained: TrainedImages, *, samples: int, full: bool, **settings: Any
 
 def gaps(trained: TrainedImages, *, split: str, limit: int, seed: int, **spent: int) -> Shown:
     """How much of the bound's distance from log p(x) is the posterior family's, and how much the encoder's."""
+    refuse_without_bound(trained, is_bound=trained.recipe.update.trains_bound)
     images = choose_images(trained, split, limit, seed)
     batches = list(image_evaluation_batches(images, GAP_IMAGES_AT_ONCE))
     examples = {"split": split, "examples": digest(images)}

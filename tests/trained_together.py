@@ -17,18 +17,19 @@ from latent.training import Run, Side, start_run
 from latent.training.recipe import Recipe
 from textvae.side import TEXT
 
-OWN: dict[str, tuple[str, ...]] = {  # feedback, an adversary, two stages, clusters that are held
+OWN: dict[str, tuple[str, ...]] = {  # feedback, adversaries, two stages, clusters that are held
     "controlvae": ("train.on_nonfinite=rollback",),
     "aae": ("train.on_nonfinite=skip",),
     "fbp2019": ("update.steps=5", "train.on_nonfinite=skip"),
     "digits_vade": ("update.steps=5", "update.held_steps=4", "train.on_nonfinite=skip"),
+    "digits_vaegan": ("update.channels=[4,6]", "update.margin=0.02", "train.on_nonfinite=skip"),
 }
 SHARED = ("train.batches_per_step=3", "train.steps=14", "train.log_steps=4", "train.checkpoint_steps=7")
 
 
 def shared_recipe(name: str, corpus: Path) -> tuple[Side[Any], Recipe[Any, Any, Any]]:
     """Three batches a step: of two processes one has two of them."""
-    if name == "digits_vade":
+    if name.startswith("digits"):
         return IMAGE, tiny_image_recipe(name, *SHARED, *OWN[name])
     return TEXT, tiny_recipe(corpus, *SHARED, *OWN[name], recipe=name)
 

@@ -85,6 +85,8 @@ def check_recipe(recipe: TextRecipe) -> None:
     """Raise ValueError for what can be known to be wrong before the corpus is read."""
     recipe.model.check_length(recipe.corpus.max_length)
     recipe.model.check()
+    if recipe.update.kind == "vae_gan":
+        raise ValueError("update.kind: vae_gan trains models of images; set update.kind=adversarial, or joint")
 
 
 def read_material(recipe: TextRecipe, run: Run | None) -> TextMaterial:

@@ -1,5 +1,6 @@
 """The VAE of Kingma & Welling 2014, "Auto-Encoding Variational Bayes", and its class-conditional form, the CVAE."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from corpora.images import ImageBatch
+from imagevae.discriminator import Discriminator
 from imagevae.form import ImageForm
 from imagevae.likelihoods import LIKELIHOODS, LikelihoodKind
 from imagevae.models.image_model import IndependentPixels
@@ -134,6 +136,22 @@ class Vae(IndependentPixels):
         flat: Tensor = self.decoder(torch.cat([z, context], -1).flatten(0, 1))
         outputs: Tensor = flat.unflatten(0, z.shape[:2])
         return outputs
+
+    def discriminator(self, channels: Sequence[int], hidden_size: int, feature_layer: int) -> Discriminator:
+        """A network that tells images from what the decoder makes."""
+        return Discriminator(self.form, channels, hidden_size, feature_layer)
+
+    def observed(self, batch: ImageBatch) -> Float[Tensor, "B C H W"]:
+        """x, as a discriminator sees it."""
+        return batch.pixels.to(self._weight.dtype)
+
+    def generated(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "N C H W"]:
+        """E[x|z] of S times B images: as a discriminator sees them, pixels are not drawn."""
+        return self.form.images(self.likelihood.mean(self.outputs(z, batch).flatten(0, 1)))
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """θ: the decoder's, and the scales of a likelihood that has any."""
+        return [value for name, value in self.named_parameters() if name.startswith(("decoder.", "likelihood."))]
 
     @property
     def _weight(self) -> nn.Parameter:

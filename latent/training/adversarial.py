@@ -41,6 +41,7 @@ class AdversarialUpdate:
     learning_rate: PositiveFloat = 5e-4  # of the discriminator
     max_gradient_norm: PositiveFloat = 5.0
     one_batch_a_step: ClassVar[bool] = False
+    trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
         """Give the state a discriminator; its weights are drawn after those of the model, which they leave alone."""
@@ -68,12 +69,12 @@ class AdversarialUpdate:
 
         def loss_of(batch: Batch) -> Loss:
             terms = terms_of(state, batch, objective)
-            drawn = _prior_draws(terms)
+            drawn = prior_draws(terms, self.kind)
             loss = objective(terms, state.step, state.feedback)
             with frozen(adversary.module.parameters()):
-                caught = _negative_log(adversary.module(terms.z))
+                caught = negative_log(adversary.module(terms.z))
             value = loss.value + self.weight * caught
-            error = _negative_log(adversary.module(drawn)) + _negative_log(-adversary.module(terms.z.detach()))
+            error = negative_log(adversary.module(drawn)) + negative_log(-adversary.module(terms.z.detach()))
             (error * (batch.weight / state.batches_per_step)).backward()
             figures = {"loss": value.detach(), "adversary": caught.detach(), "discriminator": error.detach()}
             return Loss(value, {**loss.logged, **figures}, loss.feedback)
@@ -95,12 +96,13 @@ class AdversarialUpdate:
             raise ValueError(f"update.kind: adversarial needs a z, and {type(model).__name__} has none; use joint")
 
 
-def _negative_log(logits: Float[Tensor, "S B 1"]) -> Float[Tensor, ""]:
+def negative_log(logits: Float[Tensor, "*M"]) -> Float[Tensor, ""]:
     """−log sigmoid(logits), the mean over draws and examples."""
     return F.softplus(-logits).mean()
 
 
-def _prior_draws(terms: ElboTerms) -> Float[Tensor, "S B Z"]:
+def prior_draws(terms: ElboTerms, kind: str) -> Float[Tensor, "S B Z"]:
+    """As many draws of the prior as of the posterior, without a gradient. Raises ValueError for one without draws."""
     if terms.prior is None:
-        raise ValueError("update.kind: adversarial: this model gives no prior to draw from; set update.kind=joint")
+        raise ValueError(f"update.kind: {kind}: this model gives no prior to draw from; set update.kind=joint")
     return terms.prior.sample(torch.Size([len(terms.z)])).to(terms.z.dtype)

@@ -40,6 +40,7 @@ class AggressiveUpdate:
     compare_every: PositiveInt = 15
     max_gradient_norm: PositiveFloat = 5.0
     one_batch_a_step: ClassVar[bool] = True
+    trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state: the phase begins where the feedback says nothing else."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from pydantic import PositiveFloat
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
@@ -46,28 +47,37 @@ def batches_of_step(state: TrainState, batches: Batches) -> Iterator[Batch]:
 def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: float) -> Tensor:
     """One step of the optimizer down `value`, of one process; return the gradient's norm before it was clipped."""
     state.optimizer.zero_grad(set_to_none=True)
-    _backward(state, value)
-    return _descend_by_gradient(state, max_gradient_norm)
+    backward(state, value)
+    return descend_by_gradient(state, max_gradient_norm)
 
 
-def _backward(state: TrainState, value: Float[Tensor, ""]) -> None:
-    """Add to the gradients, which float16 scales. accelerate's own looks for packages on the disk at every step."""
+def backward(
+    state: TrainState,
+    value: Float[Tensor, ""],
+    inputs: Sequence[nn.Parameter] | None = None,
+    *,
+    retain_graph: bool = False,
+) -> None:
+    """Add to the gradients, of `inputs` alone where they are given; float16 scales them."""
     scaler = state.accelerator.scaler
-    (value if scaler is None else scaler.scale(value)).backward()
+    (value if scaler is None else scaler.scale(value)).backward(inputs=inputs, retain_graph=retain_graph)
 
 
-def _descend_by_gradient(state: TrainState, max_gradient_norm: float) -> Tensor:
-    """One step of the optimizer; return the gradient's norm before it was clipped.
+def descend_by_gradient(
+    state: TrainState, max_gradient_norm: float, parts: Sequence[Sequence[nn.Parameter]] = ()
+) -> Tensor:
+    """One step of the optimizer; return the gradient's norm before it was clipped, each of `parts` by itself.
 
     In float16 the gradient is unscaled before; where it has overflowed the step is skipped and counted, and the norm 0.
     """
     scaler = state.accelerator.scaler
+    if scaler is not None:
+        scaler.unscale_(state.optimizer)
+    norms = [clip_grad_norm_(part, max_gradient_norm) for part in parts or [list(state.model.parameters())]]
+    norm = reduce(torch.hypot, norms)
     if scaler is None:
-        norm = clip_grad_norm_(state.model.parameters(), max_gradient_norm)
         state.optimizer.step()
         return norm
-    scaler.unscale_(state.optimizer)
-    norm = clip_grad_norm_(state.model.parameters(), max_gradient_norm)
     has_overflowed = ~norm.isfinite()
     state.feedback[SKIPPED] = has_overflowed.double() + state.feedback.get(SKIPPED, 0.0)
     scaler.step(state.optimizer)
@@ -111,6 +121,11 @@ class Share:
         like, figures = self.loss.value, self.figures
         return torch.stack([torch.ones_like(like), *(torch.as_tensor(figures[name]).to(like) for name in names)])
 
+    def metrics(self, state: TrainState, gradient_norm: Tensor) -> Metrics:
+        """The figures of a step that has been taken; its objective's feedback goes into the state."""
+        state.feedback |= self.loss.feedback
+        return {**self.loss.logged, "gradient_norm": gradient_norm, "weight": self.weight}
+
 
 def step_down(
     state: TrainState, batches: Batches, loss_of: Callable[[Batch], Loss], max_gradient_norm: float
@@ -122,17 +137,28 @@ def step_down(
     takes over a batch is taken over each of the K. Returns the figures of all of them and their weight, on the device;
     the objective's feedback goes into the state, and is the mean of what each batch says.
     """
+
+    def add_gradient(batch: Batch, weight: float) -> Loss:
+        loss = loss_of(batch)
+        backward(state, loss.value * weight)
+        return loss
+
+    together = gather(state, batches, add_gradient)
+    return together.metrics(state, descend_by_gradient(state, max_gradient_norm))
+
+
+def gather(state: TrainState, batches: Batches, add_gradient: Callable[[Batch, float], Loss]) -> Share:
+    """The gradients of a step's batches; `add_gradient` adds that of each, its loss times a weight. No step is taken.
+
+    Returns their figures and their weight, of all of them and over all processes.
+    """
     state.optimizer.zero_grad(set_to_none=True)
     shares: list[Share] = []
     for batch in batches_of_step(state, batches):
-        loss = loss_of(batch)
         weight = batch.weight / state.batches_per_step
-        _backward(state, loss.value * weight)
+        loss = add_gradient(batch, weight)
         shares.append(Share(replace(loss, value=loss.value.detach()), weight))
-    together = shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
-    norm = _descend_by_gradient(state, max_gradient_norm)
-    state.feedback |= together.loss.feedback
-    return {**together.loss.logged, "gradient_norm": norm, "weight": together.weight}
+    return shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
 
 
 def _put_together(state: TrainState, shares: list[Share]) -> Share:
@@ -158,6 +184,7 @@ class JointUpdate:
     kind: Literal["joint"] = "joint"
     max_gradient_norm: PositiveFloat = 5.0
     one_batch_a_step: ClassVar[bool] = False
+    trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""

@@ -25,6 +25,7 @@ from latent.training.state import TrainState
 from latent.training.updates import Batches
 from latent.training.window import Window
 
+OF_BOUND = ("elbo", "reconstruction")  # of a validation: figures of a likelihood that was trained
 LEAST_SCALE = 1e-4  # of a loss in float16, whose first is 65,536
 
 
@@ -114,6 +115,7 @@ def _train_on(training: Training, window: Window) -> None:
             if not row:
                 guard.stop(state.step - 1, "every loss so far is")
             found = of_the_first(state.accelerator, lambda: validate(state, training.data.validation))
+            found = {name: found[name] for name in found if recipe.update.trains_bound or name not in OF_BOUND}
             found |= {"kl_weight": row["kl_weight"]}
             if not all(map(math.isfinite, found.values())):
                 guard.stop(state.step - 1, "a figure of the validation is")

@@ -57,6 +57,7 @@ class PretrainedUpdate:
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
     max_gradient_norm: PositiveFloat = 5.0
     one_batch_a_step: ClassVar[bool] = False
+    trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""
@@ -161,6 +162,7 @@ class PretrainedEncoderUpdate:
     steps: PositiveInt
     max_gradient_norm: PositiveFloat = 5.0
     one_batch_a_step: ClassVar[bool] = False
+    trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""

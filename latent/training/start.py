@@ -36,6 +36,7 @@ from latent.training.state import TrainState
 from latent.training.window import Columns, Window
 
 CORPUS = "corpus.json"
+NO_BOUND = "the loss is no bound on log p(x): no ELBO is logged, and the best checkpoint is the last"
 
 log = logging.getLogger("textvae")
 
@@ -237,7 +238,7 @@ def _describe_sharing(config: TrainConfig, state: TrainState) -> str:
 
 
 def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -> list[str]:
-    """Which schedules will not end, and where a resumed run goes on from."""
+    """What the loss is not, which schedules will not end, and where a resumed run goes on from."""
     model = state.model
     schedules = {
         **{f"model.{name}": schedule for name, schedule in model.schedules.items()},
@@ -246,6 +247,7 @@ def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -
     }
     ends = {name: (schedule(num_steps - 1), schedule(10**9)) for name, schedule in schedules.items()}
     return [
+        *([] if recipe.update.trains_bound else [NO_BOUND]),
         *(
             f"{name} is only {last:.2g} at step {num_steps:,}, on its way to {final:.2g}: its steps are not the run's"
             for name, (last, final) in ends.items()

@@ -8,9 +8,10 @@ from latent.training.adversarial import AdversarialUpdate
 from latent.training.aggressive import AggressiveUpdate
 from latent.training.joint import Batches, JointUpdate, Metrics
 from latent.training.pretraining import PretrainedEncoderUpdate, PretrainedUpdate
+from latent.training.vae_gan import VaeGanUpdate
 
 Update = Annotated[
-    JointUpdate | PretrainedUpdate | PretrainedEncoderUpdate | AggressiveUpdate | AdversarialUpdate,
+    JointUpdate | PretrainedUpdate | PretrainedEncoderUpdate | AggressiveUpdate | AdversarialUpdate | VaeGanUpdate,
     Field(discriminator="kind"),
 ]
 
@@ -23,4 +24,5 @@ __all__ = [
     "PretrainedEncoderUpdate",
     "PretrainedUpdate",
     "Update",
+    "VaeGanUpdate",
 ]

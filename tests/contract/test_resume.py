@@ -27,7 +27,9 @@ KINDS = {
     "aggressive": ("lagging2019", ("update={kind: aggressive, max_inner_steps: 6, compare_every: 2}",)),
     "adversarial": ("aae", ("update.hidden_size=8",)),
     "pretrained": ("digits_vade", ()),
+    "vae_gan": ("digits_vaegan", ("update.channels=[4,6]", "update.margin=0.02")),  # so that either pauses
 }
+OF_IMAGES = ("pretrained", "vae_gan")
 STEPS = (3, 10, 12, 23)  # in the middle of a row, at the switch of stages, between rows and validations
 AnyRecipe = Recipe[Any, Any, Any]
 
@@ -39,7 +41,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def recipe_of(kind: str, corpus: Path, *overrides: str) -> tuple[Side[Any], AnyRecipe]:
     name, settings = KINDS[kind]
-    if kind == "pretrained":
+    if kind in OF_IMAGES:
         return IMAGE, tiny_image_recipe(name, *settings, *overrides)
     return TEXT, tiny_recipe(corpus, *settings, *overrides, recipe=name)
 
