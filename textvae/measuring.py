@@ -18,6 +18,7 @@ from latent.measures import (
     Estimate,
     Measured,
     Precision,
+    Refinement,
     mean_estimate,
     measure_split,
     ratio_estimate,
@@ -75,11 +76,13 @@ def measure(
     *,
     half_width: float | None = None,
     precision: Precision = "auto",
+    refinement: Refinement | None = None,
     by_decoding: bool = False,
 ) -> Measured[Measures]:
     """Measure a run on a split, or on the first `limit` sentences of it in a random order that is a function of `seed`.
 
     With `half_width`, in nats, draws stop where the noise in the NLL is within it; they are weighed in `precision`.
+    With a `refinement` the bound of refined posteriors is measured beside it.
     `by_decoding` adds what needs many sentences decoded: samples of the prior against the corpus, and the smoothness of
     interpolations, which a model without a latent variable has none of. Raises ValueError for an unknown split and
     fewer than one sample, NotFiniteError where a sentence has no finite likelihood.
@@ -87,10 +90,14 @@ def measure(
     sentences, rows = choose_sentences(trained, split, limit, seed)
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
     model, device = trained.model, trained.device
-    settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
-    found = measure_split(model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, **settings)
-    gains = gain_by_position(model, batches, found.terms, device, seed)
     likelihood = trained.recipe.model.likelihood
+    if likelihood == "none" and refinement is not None:
+        raise ValueError("--refine: this model's loss is no likelihood, and it has no bound; leave --refine out")
+    settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
+    found = measure_split(
+        model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, refinement=refinement, **settings
+    )
+    gains = gain_by_position(model, batches, found.terms, device, seed)
     means, nll = found.terms.posterior.mean, found.weighted.nll
     originals = [trained.tokenizer.decode(sentences[i].tolist()) for i in range(len(sentences))]
     num_tokens = torch.as_tensor(sentences.lengths, dtype=torch.float64) - 1
