@@ -8,9 +8,15 @@ from latent.training.adversarial import AdversarialUpdate
 from latent.training.aggressive import AggressiveUpdate
 from latent.training.joint import Batches, JointUpdate, Metrics
 from latent.training.pretraining import PretrainedEncoderUpdate, PretrainedUpdate
+from latent.training.semi_amortized import SemiAmortizedUpdate
 
 Update = Annotated[
-    JointUpdate | PretrainedUpdate | PretrainedEncoderUpdate | AggressiveUpdate | AdversarialUpdate,
+    JointUpdate
+    | PretrainedUpdate
+    | PretrainedEncoderUpdate
+    | AggressiveUpdate
+    | AdversarialUpdate
+    | SemiAmortizedUpdate,
     Field(discriminator="kind"),
 ]
 
@@ -22,5 +28,6 @@ __all__ = [
     "Metrics",
     "PretrainedEncoderUpdate",
     "PretrainedUpdate",
+    "SemiAmortizedUpdate",
     "Update",
 ]
