@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -80,16 +80,9 @@ def measure(
     images = choose_images(trained, split, limit, seed)
     batches = list(image_evaluation_batches(images, images_at_once(trained.form)))
     model, device = trained.model, trained.device
+    settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
     found = measure_split(
-        model,
-        batches,
-        device,
-        num_samples,
-        half_width=half_width,
-        rows_at_once=rows_at_once(trained.form),
-        seed=seed,
-        precision=precision,
-        refinement=refinement,
+        model, batches, device, num_samples, rows_at_once=rows_at_once(trained.form), refinement=refinement, **settings
     )
     shuffled = shuffled_gain(model, batches, found.terms, device, seed).estimate
     prior = prior_gain(model, batches, found.terms, device, seed).estimate

@@ -91,12 +91,9 @@ def measure(
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
     model, device = trained.model, trained.device
     likelihood = trained.recipe.model.likelihood
-    if likelihood == "none" and refinement is not None:
-        raise ValueError("--refine: this model's loss is no likelihood, and it has no bound; leave --refine out")
-    settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
-    found = measure_split(
-        model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, refinement=refinement, **settings
-    )
+    _check_refinement(likelihood, refinement)
+    given: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision, "refinement": refinement}
+    found = measure_split(model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, **given)
     gains = gain_by_position(model, batches, found.terms, device, seed)
     means, nll = found.terms.posterior.mean, found.weighted.nll
     originals = [trained.tokenizer.decode(sentences[i].tolist()) for i in range(len(sentences))]
@@ -130,6 +127,11 @@ def measure(
     undefined = torch.full_like(nll, math.nan)
     lacking = {"nll": undefined, "elbo": undefined} if likelihood == "none" else {}
     return Measured(figures, {**found.per_example, **lacking, **of_text})
+
+
+def _check_refinement(likelihood: Likelihood, refinement: Refinement | None) -> None:
+    if likelihood == "none" and refinement is not None:
+        raise ValueError("--refine: this model's loss is no likelihood, and it has no bound; leave --refine out")
 
 
 def _of_likelihood(

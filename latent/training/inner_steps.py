@@ -42,7 +42,7 @@ class InnerSteps:
         A step draws random numbers of torch's and, in the backward pass, is repeated with the same. That pass holds one
         step at a time, so that the memory does not grow with K.
         """
-        *found, first = _Descent.apply(self, loss, len(start), *start, *parameters)  # type: ignore[no-untyped-call]
+        *found, first = _Descent.apply(self, loss, len(start), *start, *parameters)
         return tuple(found), first
 
     def gradient(self, loss: InnerLoss, at: Parts, *, create_graph: bool) -> tuple[Parts, Float[Tensor, ""]]:
@@ -54,7 +54,8 @@ class InnerSteps:
 
     def _clipped(self, gradient: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1).view(-1, *[1] * (gradient.dim() - 1))
-        return gradient * (self.max_gradient_norm / (norm + ROUNDING)).clamp(max=1.0)
+        clipped: Tensor = gradient * (self.max_gradient_norm / (norm + ROUNDING)).clamp(max=1.0)
+        return clipped
 
 
 class _Noise:
@@ -101,8 +102,8 @@ class _Descent(torch.autograd.Function):
             gradient, _ = noise.again(lambda at=at: steps.gradient(ctx.loss, at, create_graph=True))
             with twice_differentiable():
                 found = torch.autograd.grad(gradient, (*at, *ctx.parameters), of_velocity, allow_unused=True)
-            of_at = [_less(x, change) for x, change in zip(of_at, found[: len(at)], strict=True)]
-            of_parameters = [_less(p, change) for p, change in zip(of_parameters, found[len(at) :], strict=True)]
+            of_at = [x if by is None else x - by for x, by in zip(of_at, found[: len(at)], strict=True)]
+            of_parameters = [_less(p, by) for p, by in zip(of_parameters, found[len(at) :], strict=True)]
             of_velocity = [steps.momentum * v for v in of_velocity]
         return None, None, None, *of_at, *of_parameters
 
@@ -111,7 +112,7 @@ def _leaves(parts: Parts) -> Parts:
     return tuple(each.detach().requires_grad_() for each in parts)
 
 
-def _less(total: Tensor | None, change: Tensor | None) -> Tensor | None:
-    if change is None:
-        return total
-    return -change if total is None else total - change
+def _less(total: Tensor | None, by: Tensor | None) -> Tensor | None:
+    if total is None or by is None:
+        return total if by is None else -by
+    return total - by

@@ -27,6 +27,7 @@ KINDS = {
     "aggressive": ("lagging2019", ("update={kind: aggressive, max_inner_steps: 6, compare_every: 2}",)),
     "adversarial": ("aae", ("update.hidden_size=8",)),
     "pretrained": ("digits_vade", ()),
+    "semi_amortized": ("savae2018", ()),
 }
 STEPS = (3, 10, 12, 23)  # in the middle of a row, at the switch of stages, between rows and validations
 AnyRecipe = Recipe[Any, Any, Any]
