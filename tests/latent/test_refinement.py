@@ -77,7 +77,7 @@ class Overheard(LinearGaussian):
 
 
 def test_a_posterior_is_not_measured_by_the_draws_that_it_was_refined_on() -> None:
-    """With the same ones the bound of `digits_vae` came out 0.1 nats too good."""
+    """With the same ones the gain of `digits_vae` came out twice too large (docs/refinement.md)."""
     model = Overheard()
     for _ in range(2):
         refine_split(model, split_of(model), CPU, Refinement(steps=2), seed=5)
