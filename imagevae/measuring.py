@@ -25,6 +25,7 @@ from latent.measures import (
     Estimate,
     Measured,
     Precision,
+    Refinement,
     evaluating,
     mean_estimate,
     measure_split,
@@ -73,11 +74,13 @@ def measure(
     *,
     half_width: float | None = None,
     precision: Precision = "auto",
+    refinement: Refinement | None = None,
     with_samples: bool = False,
 ) -> Measured[ImageMeasures]:
     """Measure a run on a split, or on `limit` images of it, chosen by `seed`.
 
     With `half_width`, in nats, draws stop where the noise in the NLL is within it; they are weighed in `precision`.
+    With a `refinement` the bound of refined posteriors is measured beside it.
     `with_samples` has as many samples of the prior judged by the corpus' classifier, which is trained where it has not
     been. Raises ValueError for an unknown split, fewer than one sample and, with samples, no labels or a model that is
     given a part of each image, NotFiniteError where an image has no finite likelihood.
@@ -86,15 +89,9 @@ def measure(
     images = choose_images(trained, split, limit, seed)
     batches = list(image_evaluation_batches(images, images_at_once(trained.form)))
     model, device = trained.model, trained.device
+    settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
     found = measure_split(
-        model,
-        batches,
-        device,
-        num_samples,
-        half_width=half_width,
-        rows_at_once=rows_at_once(trained.form),
-        seed=seed,
-        precision=precision,
+        model, batches, device, num_samples, rows_at_once=rows_at_once(trained.form), refinement=refinement, **settings
     )
     shuffled = shuffled_gain(model, batches, found.terms, device, seed).estimate
     prior = prior_gain(model, batches, found.terms, device, seed).estimate

@@ -16,6 +16,7 @@ from imagevae.structured import ConditionalMeasures
 from latent.reporting import (
     BOUND_ROWS,
     NLL_ROWS,
+    REFINED_ROWS,
     Rows,
     TextTable,
     measures_table,
@@ -92,6 +93,7 @@ OF_EVERY_MODEL: Rows[ImageMeasures] = {
     **FACT_ROWS,
     "bits per dimension": lambda m: shown(m.bits_per_dimension, 4),
     **BOUND_ROWS,
+    **REFINED_ROWS,
     "squared error of a pixel": lambda m: shown(m.squared_error, 4),
     "checkpoint": lambda m: m.checkpoint,
 }

@@ -22,6 +22,8 @@ from imagevae.recipe import ImageRecipe
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import reads_photographs
 from imagevae.tables import corpus_lines, measured_lines
+from latent.measures import Refinement
+from latent.measures.refinement import Start
 from latent.reporting.gap_report import measure_gaps, refuse_without_bound
 from latent.reporting.stored_measures import save_measures
 from latent.training.console import Shown
@@ -33,9 +35,12 @@ NUM_COMPLETED = 8  # test images with which something is given
 open_run = open_trained_images
 
 
-def measure(trained: TrainedImages, *, samples: int, full: bool, **settings: Any) -> Shown:
+def measure(
+    trained: TrainedImages, *, samples: int, full: bool, refine: int | None, refine_from: Start | None, **settings: Any
+) -> Shown:
     """Measure a run and keep what was found in it."""
-    found = measure_run(trained, num_samples=samples, with_samples=full, **settings)
+    refinement = Refinement.asked(refine, refine_from)
+    found = measure_run(trained, num_samples=samples, refinement=refinement, with_samples=full, **settings)
     save_measures(trained.run, found)
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures, trained.form.class_names))
 

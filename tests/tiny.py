@@ -64,7 +64,7 @@ def tiny_recipe(corpus: Path, *overrides: str, recipe: str = "lstm") -> TextReci
     on_file = ("corpus.kind=files", f"corpus.path={corpus}", "corpus.tokenizer.min_count=1")
     tree = read_tree(path)
     small = [f"model.{name}={SIZES[name]}" for name in tree["model"].keys() & SIZES]  # without z there is no size of it
-    shorter = {"steps": 10, "max_inner_steps": 12, "compare_every": 4}
+    shorter = {"steps": 10, "max_inner_steps": 12, "compare_every": 4, "inner_steps": 3}
     small += [f"update.{name}={shorter[name]}" for name in tree.get("update", {}).keys() & shorter]
     return TEXT.load_recipe(path, (*on_file, *small, *OTHERWISE_SMALL, "train.steps=30", *overrides))
 
@@ -114,6 +114,8 @@ def tiny_image_recipe(recipe: str = "digits_vae", *overrides: str) -> ImageRecip
         tree["model"] |= {"kernel_sizes": [5, 3], "num_maps": 4, "num_features": 3}
     if "steps" in tree.get("update", {}):
         tree["update"] |= {"steps": 10} | {name: 5 for name in tree["update"] if name == "held_steps"}
+    if "inner_steps" in tree.get("update", {}):
+        tree["update"] |= {"inner_steps": 3}
     size = 5 if is_of_photographs else 100
     tree["train"] |= {
         "epochs": 3,

@@ -18,6 +18,7 @@ from latent.measures import (
     Estimate,
     Measured,
     Precision,
+    Refinement,
     mean_estimate,
     measure_split,
     ratio_estimate,
@@ -75,11 +76,13 @@ def measure(
     *,
     half_width: float | None = None,
     precision: Precision = "auto",
+    refinement: Refinement | None = None,
     by_decoding: bool = False,
 ) -> Measured[Measures]:
     """Measure a run on a split, or on the first `limit` sentences of it in a random order that is a function of `seed`.
 
     With `half_width`, in nats, draws stop where the noise in the NLL is within it; they are weighed in `precision`.
+    With a `refinement` the bound of refined posteriors is measured beside it.
     `by_decoding` adds what needs many sentences decoded: samples of the prior against the corpus, and the smoothness of
     interpolations, which a model without a latent variable has none of. Raises ValueError for an unknown split and
     fewer than one sample, NotFiniteError where a sentence has no finite likelihood.
@@ -87,10 +90,11 @@ def measure(
     sentences, rows = choose_sentences(trained, split, limit, seed)
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
     model, device = trained.model, trained.device
-    settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
-    found = measure_split(model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, **settings)
-    gains = gain_by_position(model, batches, found.terms, device, seed)
     likelihood = trained.recipe.model.likelihood
+    _check_refinement(likelihood, refinement)
+    given: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision, "refinement": refinement}
+    found = measure_split(model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, **given)
+    gains = gain_by_position(model, batches, found.terms, device, seed)
     means, nll = found.terms.posterior.mean, found.weighted.nll
     originals = [trained.tokenizer.decode(sentences[i].tolist()) for i in range(len(sentences))]
     num_tokens = torch.as_tensor(sentences.lengths, dtype=torch.float64) - 1
@@ -123,6 +127,11 @@ def measure(
     undefined = torch.full_like(nll, math.nan)
     lacking = {"nll": undefined, "elbo": undefined} if likelihood == "none" else {}
     return Measured(figures, {**found.per_example, **lacking, **of_text})
+
+
+def _check_refinement(likelihood: Likelihood, refinement: Refinement | None) -> None:
+    if likelihood == "none" and refinement is not None:
+        raise ValueError("--refine: this model's loss is no likelihood, and it has no bound; leave --refine out")
 
 
 def _of_likelihood(

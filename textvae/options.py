@@ -63,6 +63,8 @@ MEASURING = (
     click.option("--half-width", type=float, help="Stop drawing where the noise in the NLL is within so many nats."),
     PRECISION,
     click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed."),
+    click.option("--refine", type=click.IntRange(1, 1_000_000), help="Beside it, the bound of q refined by N steps."),
+    click.option("--refine-from", type=click.Choice(["posterior", "prior"]), help="Where these begin.  [posterior]"),
     click.option("--full", is_flag=True, help="Of text, also samples of the prior against the corpus, and smoothness."),
     CHECKPOINT,
     SEED,

@@ -9,6 +9,7 @@ from latent.measures import Estimate
 from latent.reporting import (
     BOUND_ROWS,
     NLL_ROWS,
+    REFINED_ROWS,
     Rows,
     TextTable,
     measures_table,
@@ -31,6 +32,7 @@ OF_EVERY_MODEL: Rows[Measures] = {
     "  its share on the first 3 positions": lambda m: (
         "undefined" if m.gain_on_first_positions is None else shown(m.gain_on_first_positions)
     ),
+    **REFINED_ROWS,
     "reconstruction BLEU": lambda m: shown(m.bleu, 1),
     "exact matches": lambda m: shown(m.exact_match, 3),
     "retrieval accuracy": lambda m: shown(m.retrieval_accuracy, 3),

@@ -6,6 +6,8 @@ from typing import Any
 import click
 
 from corpora import corpus_statistics, evaluation_batches, load_splits, read_sentences
+from latent.measures import Refinement
+from latent.measures.refinement import Start
 from latent.reporting import table_lines
 from latent.reporting.gap_report import measure_gaps, refuse_without_bound
 from latent.reporting.stored_measures import save_measures
@@ -24,9 +26,12 @@ GAP_TOKENS_AT_ONCE = 600  # times the chains of each sentence, and a gradient fo
 open_run = open_trained
 
 
-def measure(trained: Trained, *, full: bool, samples: int, **settings: Any) -> Shown:
+def measure(
+    trained: Trained, *, full: bool, samples: int, refine: int | None, refine_from: Start | None, **settings: Any
+) -> Shown:
     """Measure a run and keep what was found in it."""
-    found = measure_run(trained, num_samples=samples, by_decoding=full, **settings)
+    refinement = Refinement.asked(refine, refine_from)
+    found = measure_run(trained, num_samples=samples, refinement=refinement, by_decoding=full, **settings)
     save_measures(trained.run, found)
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures))
 

@@ -73,6 +73,11 @@ class Draw(IndependentPixels):
         with torch.no_grad():
             self.hand.decoder.start.copy_(self.likelihood.initial_bias(torch.from_numpy(mean).float().flatten()))
 
+    @property
+    def posterior_is_free(self) -> bool:
+        """No: each step's posterior is a network's of what has been drawn."""
+        return False
+
     def posterior(self, batch: ImageBatch) -> Drawings:
         """q(z|x): batch shape B, event shape Z = T times a step's."""
         return Drawings(self.hand, batch.pixels, self.latent_size)

@@ -89,6 +89,11 @@ class TwoLayerVae(IndependentPixels):
         """Let the decoder begin with the mean of the training images."""
         self.bottom.start_at(mean)
 
+    @property
+    def posterior_is_free(self) -> bool:
+        """No: z₂'s posterior is a network's of z₁."""
+        return False
+
     def posterior(self, batch: ImageBatch) -> Distribution:
         """q(z₁|x) q(z₂|z₁): batch shape B, event shape Z."""
         return Hierarchy(self.bottom.posterior(batch), self.top_encoder, self.top_size)

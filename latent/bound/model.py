@@ -80,6 +80,11 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         return None
 
     @property
+    def posterior_is_free(self) -> bool:
+        """Whether q(z|x) of an example may become any member of its family: what refining its parameters asks for."""
+        return True
+
+    @property
     def schedules(self) -> Mapping[str, Schedule]:
         """What of the model changes with the step of training, by its key."""
         return {}

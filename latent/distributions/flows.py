@@ -179,7 +179,7 @@ def _(q: FlowDistribution) -> tuple[Tensor, ...]:
 @with_parameters.register
 def _(q: FlowDistribution, parameters: tuple[Tensor, ...]) -> Distribution:
     *of_base, own = parameters
-    return q.over(with_parameters(q.base, tuple(of_base)), own, is_frozen=True)
+    return q.over(with_parameters(q.base, tuple(of_base)), own, is_frozen=q.is_frozen)
 
 
 @pairwise_most.register

@@ -1,6 +1,7 @@
 """Modules and functions that return distributions."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,7 +30,9 @@ def standard_normal(batch_size: int, latent_size: int, like: Tensor) -> Distribu
 
 
 class Head(nn.Module, ABC):
-    """From features to q(z|x)."""
+    """From features to q(z|x). It `is_free` where any member of its family can come out, with `free_parameters`."""
+
+    is_free: ClassVar[bool] = True
 
     @abstractmethod
     def forward(self, features: Float[Tensor, "B H"]) -> Distribution:

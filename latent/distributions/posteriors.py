@@ -135,6 +135,8 @@ class DeltaHead(Head):
     the space is out of reach, and with a rectifier under it m has no gradient where it is below 0.
     """
 
+    is_free: ClassVar = False
+
     def __init__(self, num_features: int, latent_size: int, least_kl: float) -> None:
         super().__init__()
         self.least_kl = least_kl
@@ -188,6 +190,8 @@ class FixedScaleHead(Head):
     σ = 0.1. Reference: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders".
     """
 
+    is_free: ClassVar = False
+
     def __init__(self, num_features: int, latent_size: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
@@ -221,6 +225,8 @@ class VonMisesFisherHead(Head):
     for Stable Variational Autoencoders" (fixed); Davidson et al. 2018, "Hyperspherical Variational Auto-Encoders"
     (learned, with a floor of 1).
     """
+
+    is_free: ClassVar = False
 
     def __init__(self, num_features: int, latent_size: int, concentration: float, *, learned: bool) -> None:
         super().__init__()

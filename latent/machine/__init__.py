@@ -1,1 +1,1 @@
-"""The machine below: its allocator and its fast products. Nothing here imports torch before it is needed."""
+"""The machine below: its allocator, fast products and kernels. Nothing here imports torch before it is needed."""

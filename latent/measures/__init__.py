@@ -16,6 +16,7 @@ from latent.measures.intervals import (
     ratio_estimate,
     share_estimate,
 )
+from latent.measures.refinement import RefinedFigures, Refinement
 from latent.measures.rounding import Precision, Rounding, choose_rounding
 from latent.measures.split import NotFiniteError, SplitTerms, encode_split, evaluating
 from latent.measures.summary import BoundMeasures, Measured, MeasuresT, SplitMeasured, measure_split
@@ -34,6 +35,8 @@ __all__ = [
     "NotFiniteError",
     "PerExample",
     "Precision",
+    "RefinedFigures",
+    "Refinement",
     "Rounding",
     "ShuffledGain",
     "SplitMeasured",

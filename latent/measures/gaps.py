@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 from latent.bound import BatchT, LatentModel
 from latent.distributions import free_parameters, take, with_parameters
 from latent.measures.annealing import anneal, anneal_back
+from latent.measures.ascent import climb
 from latent.measures.split import evaluating
 
 DRAWS = 32  # of the bound in a step of the optimisation
@@ -141,7 +142,7 @@ def _ascend_at(
     parameters = [each.requires_grad_() for each in now]
     optimizer: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=rate)
     for _ in range(max(1, max_steps // WINDOW)):
-        bound = _window(model, going, of_rows, parameters, optimizer)
+        bound = climb(model, going, of_rows, parameters, optimizer, num_steps=WINDOW, num_draws=DRAWS)
         is_gain = bound > best_bound[rows]
         best_bound[rows] = torch.where(is_gain, bound, best_bound[rows])
         idle[rows] = torch.where(is_gain, 0.0, idle[rows] + 1)
@@ -154,26 +155,6 @@ def _ascend_at(
             rows, going, of_rows = rows[left], going.take(left.nonzero()[:, 0]), take(of_rows, left.nonzero()[:, 0])
             parameters, optimizer = _fewer(parameters, optimizer, left, rate)
     return tuple(best)
-
-
-def _window(
-    model: LatentModel[BatchT],
-    batch: BatchT,
-    q: Distribution,
-    parameters: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> Float[Tensor, " B"]:
-    """The mean bound of some steps upwards."""
-    total = parameters[0].new_zeros(len(batch))
-    for _ in range(WINDOW):
-        with torch.enable_grad():
-            terms = model.terms(with_parameters(q, tuple(parameters)), batch, DRAWS)
-            gradients = torch.autograd.grad(-terms.elbo.sum(), list(parameters))
-        for each, gradient in zip(parameters, gradients, strict=True):
-            each.grad = gradient
-        optimizer.step()
-        total += terms.elbo.detach()
-    return total / WINDOW
 
 
 def _fewer(

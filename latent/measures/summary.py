@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -13,6 +13,7 @@ from latent.bound import BatchT, LatentModel
 from latent.measures.collapse import active_units, marginal_kl, mutual_information
 from latent.measures.importance import ImportanceWeighted, importance_weighted
 from latent.measures.intervals import Estimate, mean_estimate, quantile_estimate
+from latent.measures.refinement import RefinedFigures, Refinement, refine_split
 from latent.measures.rounding import Precision, Rounding, choose_rounding
 from latent.measures.split import SplitTerms, encode_split
 from latent.measures.verdict import WITHOUT_Z, judge
@@ -26,7 +27,8 @@ class BoundMeasures:
 
     `num_samples` is K, the most importance samples of an example; with `half_width` fewer were drawn where they were
     enough. `nll_precision` is that of the decoder's products in the importance weights, and `nll_rounding` what it
-    moved the NLL by. `examples_digest` names the examples: figures of other ones may not be compared.
+    moved the NLL by. `examples_digest` names the examples: figures of other ones may not be compared. All are of the
+    encoder's own posteriors; `refined` holds what these became by steps of their own, where they were asked for.
     """
 
     split: str
@@ -61,6 +63,7 @@ class BoundMeasures:
     verdict: str
     verdict_reasons: tuple[str, ...]
     verdict_advice: tuple[str, ...]
+    refined: RefinedFigures | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON's view: each figure an object with `value`, `low` and `high`; what is not finite is null."""
@@ -81,11 +84,15 @@ class Measured(Generic[MeasuresT]):
 
 @dataclass(frozen=True)
 class SplitMeasured:
-    """One measuring of a split's N examples: their terms and their importance-weighted likelihoods."""
+    """One measuring of a split's N examples: their terms and their importance-weighted likelihoods.
+
+    `refined` has the same of posteriors that were refined, and how they were, where they were.
+    """
 
     terms: SplitTerms
     weighted: ImportanceWeighted
     rounding: Rounding
+    refined: "tuple[Refinement, SplitMeasured] | None" = None
 
     @property
     def per_example(self) -> dict[str, Float[Tensor, " N"]]:
@@ -95,11 +102,22 @@ class SplitMeasured:
             "reconstruction": self.terms.reconstruction,
             "kl": self.terms.kl,
             "nll": self.weighted.nll,
+            **({} if self.refined is None else self._refined_columns(self.refined[1])),
         }
+
+    def _refined_columns(self, refined: "SplitMeasured") -> dict[str, Float[Tensor, " N"]]:
+        return {f"refined_{name}": column for name, column in refined.per_example.items()}
 
     def figures(self, shuffled_gain: Estimate, prior_gain: Estimate, seed: int) -> dict[str, Any]:
         """The members of `BoundMeasures` that the examples and what z is worth to the decoder give."""
-        return self._of_z(shuffled_gain, prior_gain, seed) | self._of_bound()
+        return self._of_z(shuffled_gain, prior_gain, seed) | self._of_bound() | {"refined": self._of_refined()}
+
+    def _of_refined(self) -> RefinedFigures | None:
+        """How good is it with posteriors of each example's own?"""
+        if self.refined is None:
+            return None
+        refinement, after = self.refined
+        return RefinedFigures.of(refinement, (self.terms, self.weighted), (after.terms, after.weighted))
 
     def _of_z(self, shuffled_gain: Estimate, prior_gain: Estimate, seed: int) -> dict[str, Any]:
         """Is z used?"""
@@ -154,12 +172,20 @@ def measure_split(
     rows_at_once: int,
     seed: int,
     precision: Precision = "auto",
+    refinement: Refinement | None = None,
 ) -> SplitMeasured:
     """Encode a split in float32, and weigh its draws in `precision` (`choose_rounding`).
 
-    A model without a latent variable has no draws to weigh: its likelihoods, in float32, are the exact ones. Raises as
-    `encode_split` and `importance_weighted` do.
+    With a `refinement` the same is done once more with refined posteriors, beside it and with the same noise. A model
+    without a latent variable has no draws to weigh: its likelihoods, in float32, are the exact ones. Raises as
+    `encode_split`, `importance_weighted` and `refine_split` do.
     """
+    if refinement is not None:
+        settings: dict[str, Any] = {"half_width": half_width, "rows_at_once": rows_at_once, "seed": seed}
+        refined = refine_split(model, batches, device, refinement, seed)
+        after = measure_split(refined, batches, device, num_samples, precision=precision, **settings)
+        own = measure_split(model, batches, device, num_samples, precision=precision, **settings)
+        return replace(own, refined=(refinement, after))
     terms = encode_split(model, batches, device, seed)
     if model.latent_size == 0:
         return SplitMeasured(terms, ImportanceWeighted.exact(terms.reconstruction.double()), Rounding("fp32", 0.0))

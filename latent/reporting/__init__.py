@@ -3,6 +3,7 @@
 from latent.reporting.tables import (
     BOUND_ROWS,
     NLL_ROWS,
+    REFINED_ROWS,
     Rows,
     TextTable,
     measures_table,
@@ -15,6 +16,7 @@ from latent.reporting.tables import (
 __all__ = [
     "BOUND_ROWS",
     "NLL_ROWS",
+    "REFINED_ROWS",
     "Rows",
     "TextTable",
     "measures_table",

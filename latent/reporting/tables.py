@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from latent.measures import BoundMeasures, Estimate, MeasuresT
+from latent.measures import BoundMeasures, Estimate, MeasuresT, RefinedFigures
 
 Rows = Mapping[str, Callable[[MeasuresT], str]]  # a name, and what is shown of a run, if anything
 
@@ -65,6 +65,25 @@ BOUND_ROWS: Rows[Any] = {
     "  at 0.001, at 0.1": lambda m: f"{m.active_units_at_0_001}, {m.active_units_at_0_1}",
     "shuffled-z gain": lambda m: shown(m.shuffled_gain),
     "prior-z gain": lambda m: shown(m.prior_gain),
+}
+
+
+def of_refined(cell: Callable[[RefinedFigures], str]) -> Callable[[Any], str]:
+    """The cell for runs that were measured with refined posteriors too; empty for the others."""
+    return lambda m: cell(m.refined) if m.refined else ""
+
+
+REFINED_ROWS: Rows[Any] = {
+    "with q refined for each example by": of_refined(
+        lambda r: f"{r.steps} steps of {r.optimizer}, {r.learning_rate:g} falling to 0, {r.num_draws} draws a step"
+    ),
+    "  from": of_refined(lambda r: "the encoder's q" if r.start == "posterior" else "N(0, I), without the encoder"),
+    "  refined −ELBO": of_refined(lambda r: shown(negated(r.elbo))),
+    "    lower by": of_refined(lambda r: shown(r.elbo_gain, 3)),
+    "  refined KL": of_refined(lambda r: shown(r.kl)),
+    "  NLL, refined q its proposal": of_refined(lambda r: shown(r.nll)),
+    "    that is lower by": of_refined(lambda r: shown(r.nll_gain, 3)),
+    "    refined effective sample size": of_refined(lambda r: shown(r.effective_sample_size, 1)),
 }
 
 

@@ -8,10 +8,17 @@ from latent.training.adversarial import AdversarialUpdate
 from latent.training.aggressive import AggressiveUpdate
 from latent.training.joint import Batches, JointUpdate, Metrics
 from latent.training.pretraining import PretrainedEncoderUpdate, PretrainedUpdate
+from latent.training.semi_amortized import SemiAmortizedUpdate
 from latent.training.vae_gan import VaeGanUpdate
 
 Update = Annotated[
-    JointUpdate | PretrainedUpdate | PretrainedEncoderUpdate | AggressiveUpdate | AdversarialUpdate | VaeGanUpdate,
+    JointUpdate
+    | PretrainedUpdate
+    | PretrainedEncoderUpdate
+    | AggressiveUpdate
+    | AdversarialUpdate
+    | SemiAmortizedUpdate
+    | VaeGanUpdate,
     Field(discriminator="kind"),
 ]
 
@@ -23,6 +30,7 @@ __all__ = [
     "Metrics",
     "PretrainedEncoderUpdate",
     "PretrainedUpdate",
+    "SemiAmortizedUpdate",
     "Update",
     "VaeGanUpdate",
 ]

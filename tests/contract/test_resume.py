@@ -28,6 +28,7 @@ KINDS = {
     "adversarial": ("aae", ("update.hidden_size=8",)),
     "pretrained": ("digits_vade", ()),
     "vae_gan": ("digits_vaegan", ("update.channels=[4,6]", "update.margin=0.02")),  # so that either pauses
+    "semi_amortized": ("savae2018", ()),
 }
 OF_IMAGES = ("pretrained", "vae_gan")
 STEPS = (3, 10, 12, 23)  # in the middle of a row, at the switch of stages, between rows and validations

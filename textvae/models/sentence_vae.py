@@ -76,6 +76,11 @@ class SentenceVae(SentenceModel):
         q: Distribution = self.head(self.encoder.read(sequences))
         return q
 
+    @property
+    def posterior_is_free(self) -> bool:
+        """The head knows."""
+        return self.head.is_free
+
     def nearest(self, z: Float[Tensor, "N Z"]) -> Float[Tensor, "N Z"]:
         """The points nearest to z that a draw can be: the head knows."""
         found: Float[Tensor, "N Z"] = self.head.nearest(z)
