@@ -10,6 +10,8 @@ from torch.distributions import Distribution
 from latent.bound import BatchT, LatentModel
 from latent.distributions import with_parameters
 
+NOT_FREE = "a posterior that an example's own parameters are not all of, or that is held to a rule of its head"
+
 
 def climb(
     model: LatentModel[BatchT],

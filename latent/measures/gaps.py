@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 from latent.bound import BatchT, LatentModel
 from latent.distributions import free_parameters, take, with_parameters
 from latent.measures.annealing import anneal, anneal_back
-from latent.measures.ascent import climb
+from latent.measures.ascent import NOT_FREE, climb
 from latent.measures.split import evaluating
 
 DRAWS = 32  # of the bound in a step of the optimisation
@@ -87,8 +87,10 @@ def inference_gaps(
     """The gaps of a batch's examples, all of them side by side.
 
     `simulate` draws x ~ p(x|z) in the batch's form; without it the sandwich is not a number. Raises ValueError for a
-    posterior whose parameters cannot be freed.
+    posterior that may not become any member of its family.
     """
+    if not model.posterior_is_free:
+        raise ValueError(f"gaps are to the best q of its family, and {type(model).__name__} has {NOT_FREE}")
     with evaluating(model, settings.seed):
         q = model.posterior(batch)
         best = optimal_posterior(model, batch, q, settings)

@@ -16,7 +16,7 @@ from torch.distributions import Distribution
 
 from latent.bound import BatchT, ElboTerms, LatentModel
 from latent.distributions import concatenate, free_parameters, take, with_parameters
-from latent.measures.ascent import climb
+from latent.measures.ascent import NOT_FREE, climb
 from latent.measures.importance import ImportanceWeighted
 from latent.measures.intervals import Estimate, mean_estimate
 from latent.measures.split import SplitTerms, evaluating, restore_order
@@ -29,7 +29,7 @@ NUM_DRAWS = 8  # of the bound in a step
 
 WHY_NOT = {
     True: "no z, and so no posterior",
-    False: "a posterior that an example's own parameters are not all of, or that is held to a rule of its head",
+    False: NOT_FREE,
 }
 
 

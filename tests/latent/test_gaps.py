@@ -137,3 +137,14 @@ def test_free_parameters_are_all_that_a_member_of_the_family_is(kind: str) -> No
 def test_a_family_without_free_parameters_is_named() -> None:
     with pytest.raises(ValueError, match="no rule to free UniformSphere"):
         free_parameters(UniformSphere(2, 3, torch.zeros(3)))
+
+
+class Held(LinearGaussian):
+    @property
+    def posterior_is_free(self) -> bool:
+        return False
+
+
+def test_a_posterior_held_to_a_rule_has_no_best_of_its_family() -> None:
+    with pytest.raises(ValueError, match="best q of its family, and Held has .* held to a rule of its head"):
+        inference_gaps(Held(), LinearGaussian().draw(3), SETTINGS)
