@@ -146,5 +146,5 @@ class Held(LinearGaussian):
 
 
 def test_a_posterior_held_to_a_rule_has_no_best_of_its_family() -> None:
-    with pytest.raises(ValueError, match="best q of its family, and Held has .* held to a rule of its head"):
+    with pytest.raises(ValueError, match=r"best q of its family, and Held has .* held to a rule of its head"):
         inference_gaps(Held(), LinearGaussian().draw(3), SETTINGS)
