@@ -7,7 +7,6 @@ import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +16,7 @@ from pydantic import Field, PositiveInt
 from scipy.sparse import coo_matrix, csr_matrix
 
 from corpora.load import Splits
-from corpora.plain_files import check_plain
+from corpora.plain_files import opened
 from corpora.tokenizer import BOS, EOS, PAD, UNK, UNKNOWN_WORD
 
 MARKS = {BOS: "<s>", EOS: "</s>", UNK: UNKNOWN_WORD}  # as word2vec's own files write them
@@ -192,7 +191,7 @@ def _vector(where: str, numbers: Sequence[str]) -> Float[np.ndarray, " D"]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
                 if len(line) == MAX_LINE:
                     raise ValueError(
@@ -208,11 +207,6 @@ def _lines(path: Path) -> Iterator[str]:
         raise ValueError(f"{path}: truncated or damaged gzip ({error}); copy or compress it again") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _opened(path: Path) -> BufferedIOBase:
-    check_plain(path)
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def _ids_of_words(splits: Splits) -> dict[str, int]:

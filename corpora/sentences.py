@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,6 +88,10 @@ class Sentences:
         """The number of ids of each sentence, `<s>` and `</s>` included."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, indices: Integer[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
+        """`lengths[indices]`, for which no more is read than is asked for."""
+        return np.asarray(self.offsets[1:][indices] - self.offsets[:-1][indices])
+
     @property
     def num_scored_tokens(self) -> int:
         """Words (or pieces) and `</s>` of the whole split; over N it is T, the key to every PPL."""
@@ -94,7 +99,7 @@ class Sentences:
 
     def select(self, indices: Int64[np.ndarray, " M"]) -> "Sentences":
         """The sentences at the indices, in their order, as a split of their own."""
-        lengths = self.lengths[indices]
+        lengths = self.lengths_of(indices)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         starts = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
         return Sentences(
@@ -106,7 +111,7 @@ class Sentences:
     def batch(self, indices: Integer[np.ndarray, " B"] | Sequence[int], weight: float = 1.0) -> TextBatch:
         """The sentences at the indices, in their order, padded to the longest of them."""
         indices = np.array(indices, dtype=np.int64)  # a copy: the batch's tensor must not share the caller's array
-        lengths = self.lengths[indices]
+        lengths = self.lengths_of(indices)
         columns = np.arange(lengths.max(initial=2))  # <s> </s> where there is no sentence at all
         positions = self.offsets[:-1][indices][:, None] + columns
         inside = columns < lengths[:, None]
@@ -121,6 +126,11 @@ class Sentences:
         )
 
 
+def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
+    """What the tokenizer's ids are kept as: no larger than they need."""
+    return np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.int32)
+
+
 def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> Sentences:
     """The texts as sentences of their own, in memory; each is cut to `max_length` scored ids, `</s>` among them."""
     return encode_and_count_cuts(texts, tokenizer, max_length)[0]
@@ -128,7 +138,7 @@ def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_length: int
 
 def encode_and_count_cuts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[Sentences, int]:
     """`encode_sentences`, and how many of the sentences were cut."""
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.int32
+    dtype = token_dtype(tokenizer)
     tokens = [np.zeros(0, dtype)]
     lengths: list[int] = []
     num_cut = 0

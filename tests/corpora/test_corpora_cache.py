@@ -1,3 +1,4 @@
+import errno
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
@@ -107,17 +108,17 @@ def test_a_folder_that_cannot_be_written_is_replaced_with_a_warning(tmp_path, mo
 
 def test_a_full_disk_leaves_no_rubbish_and_is_told(cache, tmp_path, monkeypatch, caplog):
     def full(*_args, **_kwargs):
-        raise OSError("1000 requested and 12 written")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("corpora.cache.np.save", full)
-    with pytest.raises(ValueError, match=r"no room for the encoded corpus .*12 written.*; set TEXTVAE_CACHE"):
+    monkeypatch.setattr("corpora.cache.os.fsync", full)
+    with pytest.raises(ValueError, match=r"no room for the encoded corpus .*No space left on device.*; set TEXTVAE_CACHE"):
         store_arrays(KEY, ARRAYS)
     assert list(cache.iterdir()) == []
-    assert "12 written" in caplog.text
+    assert "No space left on device" in caplog.text
 
 
 def test_objects_are_not_stored():
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="nothing is pickled"):
         store_arrays(KEY, {"a": np.array([object()])})
 
 
