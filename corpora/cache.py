@@ -128,8 +128,9 @@ def _held(folder: Path) -> tuple[Path, int]:
 
 def release(array: NDArray[Any]) -> None:
     """Give back the memory in which a mapped array's file was read; what is asked for again is mapped again."""
-    if isinstance(array.base, mmap.mmap):
-        array.base.madvise(mmap.MADV_DONTNEED)
+    base: object = array.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _store(parent: Path, key: str, streams: Mapping[str, Stream]) -> Arrays:

@@ -1,13 +1,13 @@
 """How one text is cut into splits: the same way always, and all copies of a sentence together."""
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 
+from corpora.digests import digests
 from corpora.texts import SPLIT_SEED, Block, Blocks, Texts, refuse_nothing
 
 MOST_COUNTED = 2**20  # lines, up to which the distinct sentences are counted; each of more goes by its own digest
@@ -78,12 +78,6 @@ def cut(blocks: Blocks, shares: Mapping[str, float], num_lines: int) -> Blocks:
     return Blocks(counted)
 
 
-def digests(sentences: Sequence[str]) -> UInt64[np.ndarray, " N"]:
-    """64 bits of each sentence, alike for copies and evenly spread."""
-    joined = b"".join(hashlib.blake2b(sentence.encode(), digest_size=8).digest() for sentence in sentences)
-    return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
-
-
 def _split_numbers(
     found: UInt64[np.ndarray, " N"], shares: Mapping[str, float], source: str
 ) -> UInt8[np.ndarray, " N"]:
@@ -106,7 +100,7 @@ def _split_numbers(
         size = min(max(1, round(shares[name] * num_distinct)), room)
         split_of_group[order[used : used + size]] = number
         used += size
-    return split_of_group[group[inverse]]
+    return np.asarray(split_of_group[group[inverse]])
 
 
 def _parted(texts: Texts, names: tuple[str, ...], numbers: UInt8[np.ndarray, " N"]) -> dict[str, Texts]:

@@ -124,7 +124,9 @@ def encode(blocks: Blocks, survey: Survey, max_length: int, folder: Path, num_wo
         pieces = partial(_pieces, paths, name)
         streams[f"{name}.tokens"] = Stream(dtype=dtype, shape=(num["ids"],), pieces=partial(pieces, "tokens"))
         streams[f"{name}.offsets"] = Stream(
-            dtype=np.dtype(np.int64), shape=(num["sentences"] + 1,), pieces=partial(_offsets, partial(pieces, "lengths"))
+            dtype=np.dtype(np.int64),
+            shape=(num["sentences"] + 1,),
+            pieces=partial(_offsets, partial(pieces, "lengths")),
         )
         if survey.label_names:
             streams[f"{name}.labels"] = Stream(

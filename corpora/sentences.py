@@ -1,7 +1,7 @@
 """One split as ids in memory-mapped arrays, and the padded batches cut from it."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 
+from corpora.cache import release
 from corpora.devices import send
 from corpora.tokenizer import BOS, EOS, PAD, Tokenizer
 
+_STRETCH = 2**16  # sentences that are looked at together
 _CHUNK = 10_000  # texts encoded at a time: enough for SentencePiece's threads, little in memory
 
 
@@ -96,6 +98,21 @@ class Sentences:
     def num_scored_tokens(self) -> int:
         """Words (or pieces) and `</s>` of the whole split; over N it is T, the key to every PPL."""
         return len(self.tokens) - len(self)
+
+    def stretches(self) -> Iterator[tuple[int, "Sentences"]]:
+        """Some thousand sentences at a time, without labels, each with the number of its first.
+
+        What was read of mapped arrays is given back.
+        """
+        for start in range(0, len(self), _STRETCH):
+            offsets = np.array(self.offsets[start : start + _STRETCH + 1])
+            yield start, Sentences(tokens=self.tokens[offsets[0] : offsets[-1]], offsets=offsets - offsets[0])
+            self.release()
+
+    def release(self) -> None:
+        """Give back the memory in which mapped arrays were read."""
+        release(self.tokens)
+        release(self.offsets)
 
     def select(self, indices: Int64[np.ndarray, " M"]) -> "Sentences":
         """The sentences at the indices, in their order, as a split of their own."""

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Protocol, SupportsIndex, runtime_che
 
 import numpy as np
 import sentencepiece
-from jaxtyping import UInt64
 from pydantic import Field, PositiveInt
+
+from corpora.digests import draws
 
 PAD, BOS, EOS, UNK = range(4)  # <pad>, <s>, </s>, <unk>; words and pieces follow from 4
 UNKNOWN_WORD = "<unk>"
@@ -218,9 +219,9 @@ class LineSample:
 
     def add(self, found: list[str]) -> None:
         """Add those of the next lines that are drawn."""
-        draws = _draws(np.arange(self._num_seen, self._num_seen + len(found), dtype=np.uint64))
+        numbers = np.arange(self._num_seen, self._num_seen + len(found), dtype=np.uint64)
         self._num_seen += len(found)
-        self._keep(zip(draws.tolist(), found, strict=True))
+        self._keep(zip(draws(numbers).tolist(), found, strict=True))
         while self._num_characters > MOST_CHARACTERS:
             self._level += 1
             kept, self._kept, self._num_characters = self._kept, [], 0
@@ -246,13 +247,3 @@ EVIDENCE: dict[TokenizerKind, type[Evidence]] = {
     "bpe": LineSample,
     "char": LineSample,
 }
-
-
-def _draws(numbers: UInt64[np.ndarray, " N"]) -> UInt64[np.ndarray, " N"]:
-    """A random number for each, by splitmix64: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number
-    generators".
-    """
-    z = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

@@ -4,8 +4,8 @@ import pytest
 
 from corpora import Bbe, TokenBatches, corpus_statistics, load_splits
 from corpora.bbe import split_clauses
-from corpora.tokenizer import TokenizerConfig
 from corpora.texts import gather
+from corpora.tokenizer import TokenizerConfig
 
 RAW = (
     "And God said, Let there be light: and there was light. To the chief music-maker on Muthlabben. A Psalm. "

@@ -111,7 +111,9 @@ def test_a_full_disk_leaves_no_rubbish_and_is_told(cache, tmp_path, monkeypatch,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("corpora.cache.os.fsync", full)
-    with pytest.raises(ValueError, match=r"no room for the encoded corpus .*No space left on device.*; set TEXTVAE_CACHE"):
+    with pytest.raises(
+        ValueError, match=r"no room for the encoded corpus .*No space left on device.*; set TEXTVAE_CACHE"
+    ):
         store_arrays(KEY, ARRAYS)
     assert list(cache.iterdir()) == []
     assert "No space left on device" in caplog.text

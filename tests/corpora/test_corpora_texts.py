@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpora import cuts
-from corpora.cuts import digests
+from corpora.digests import digests
 from corpora.texts import SPLITS, Blocks, LineBlock, collect, gather
 
 SHARES = dict(zip(SPLITS, (0.8, 0.1, 0.1), strict=True))
