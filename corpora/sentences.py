@@ -1,6 +1,5 @@
 """One split as ids in memory-mapped arrays, and the padded batches cut from it."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -156,15 +155,19 @@ def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_length: int
 def encode_and_count_cuts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[Sentences, int]:
     """`encode_sentences`, and how many of the sentences were cut."""
     dtype = token_dtype(tokenizer)
-    tokens = [np.zeros(0, dtype)]
-    lengths: list[int] = []
+    tokens, lengths = [np.zeros(0, dtype)], [np.zeros(1, np.int64)]
     num_cut = 0
     for start in range(0, len(texts), _CHUNK):
         # One id more than there is room for beside </s> shows that a sentence is too long.
-        encoded = tokenizer.encode_all(texts[start : start + _CHUNK], limit=max_length)
-        num_cut += sum(len(ids) == max_length for ids in encoded)
-        whole = [[BOS, *ids[: max_length - 1], EOS] for ids in encoded]
-        lengths.extend(len(ids) for ids in whole)
-        tokens.append(np.fromiter(itertools.chain.from_iterable(whole), dtype))
-    offsets = np.cumsum([0, *lengths], dtype=np.int64)
-    return Sentences(tokens=np.concatenate(tokens), offsets=offsets), num_cut
+        ids, num_ids = tokenizer.encode_all(texts[start : start + _CHUNK], limit=max_length)
+        is_cut = num_ids == max_length
+        num_cut += int(is_cut.sum())
+        ends = np.cumsum(num_ids)
+        ids = np.delete(ids, ends[is_cut] - 1)
+        ends = np.cumsum(num_ids - is_cut)
+        begins = np.concatenate([[0], ends[:-1]])
+        marks = np.tile([BOS, EOS], len(ends))
+        places = np.stack([begins, ends], axis=1).ravel()
+        tokens.append(np.insert(ids, places, marks).astype(dtype))
+        lengths.append(num_ids - is_cut + 2)
+    return Sentences(tokens=np.concatenate(tokens), offsets=np.cumsum(np.concatenate(lengths))), num_cut

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Protocol, SupportsIndex, runtime_che
 
 import numpy as np
 import sentencepiece
+from jaxtyping import Int64
 from pydantic import Field, PositiveInt
 
 from corpora.digests import draws
@@ -124,21 +125,40 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without `<s>` and `</s>`."""
-        return self.encode_all([text])[0]
+        return list(self.encode_all([text])[0].tolist())
 
-    def encode_all(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
-        """The ids of each text, without `<s>` and `</s>`: the first `limit` of them, or all.
+    def encode_all(
+        self, texts: Sequence[str], limit: int | None = None
+    ) -> tuple[Int64[np.ndarray, " ids"], Int64[np.ndarray, " N"]]:
+        """The ids of all texts in a row, without `<s>` and `</s>`, and how many each has: its first `limit`, or all.
 
         No more of a text than its first `limit` words is looked at, so that an absurdly long line costs little.
         """
         texts_words = [_words(text, limit) for text in texts]
-        distinct = list({word for words in texts_words for word in words})
-        ids = dict(zip(distinct, self._processor.encode(distinct), strict=True))
-        return [[i for word in words for i in ids[word]][:limit] for words in texts_words]
+        words = list(chain.from_iterable(texts_words))
+        numbers = {word: number for number, word in enumerate(dict.fromkeys(words))}
+        encoded = self._processor.encode(list(numbers))
+        number = np.fromiter(map(numbers.__getitem__, words), np.int64, len(words))
+        num_ids = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        pool = np.fromiter(chain.from_iterable(encoded), np.int64, num_ids.sum())
+        ids = pool[_in_a_row((np.cumsum(num_ids) - num_ids)[number], num_ids[number])]
+        ends = np.cumsum([0, *map(len, texts_words)])
+        starts = np.concatenate([[0], np.cumsum(num_ids[number])])[ends]
+        lengths = np.diff(starts)
+        if limit is None or lengths.max(initial=0) <= limit:
+            return ids, lengths
+        kept = np.minimum(lengths, limit)
+        return ids[_in_a_row(starts[:-1], kept)], kept
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of ids, which may include marks: these are dropped, and the unknown word shows as `<unk>`."""
         return str(self._processor.decode([int(i) for i in ids])).strip()
+
+
+def _in_a_row(starts: Int64[np.ndarray, " N"], lengths: Int64[np.ndarray, " N"]) -> Int64[np.ndarray, " all"]:
+    """The positions start, start + 1, … of each stretch, one stretch after the other."""
+    ends = np.cumsum(lengths)
+    return np.asarray(np.arange(lengths.sum()) + np.repeat(starts - ends + lengths, lengths))
 
 
 def _words(text: str, limit: int | None = None) -> list[str]:
@@ -174,7 +194,7 @@ class WordCounts:
     @staticmethod
     def look(lines: Iterable[str]) -> Counter[str]:
         """The words that a vocabulary may have, counted."""
-        counts = Counter(chain.from_iterable(map(_words, lines)))
+        counts = Counter(_words("\n".join(lines)))
         del counts[UNKNOWN_WORD]
         for word in [word for word in counts if len(word) > _LONGEST_WORD]:
             del counts[word]
