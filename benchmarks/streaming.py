@@ -4,9 +4,9 @@
 
 DATA is a folder with train.txt, valid.txt and test.txt, whose train.txt is repeated. Each size is encoded into a cache
 of its own in one process (and its workers, TEXTVAE_WORKERS of them), and trained on in a second one, which finds it
-there. Times are of the processor, which other work on the machine hardly changes, but where they are called wall. Memory
-is resident memory, of all processes added up (so that what they share counts more than once), looked at ten times a
-second. What is written into the folder, 250 bytes a sentence of the Penn Treebank at the most, is removed.
+there. Times are of the processor, which other work on the machine hardly changes, but where they are called wall.
+Memory is resident memory, of all processes added up (so that what they share counts more than once), looked at ten
+times a second. What is written into the folder, 250 bytes a sentence of the Penn Treebank at the most, is removed.
 """
 
 import argparse
