@@ -1,3 +1,4 @@
+import hashlib
 import json
 from itertools import chain
 
@@ -172,3 +173,31 @@ def test_a_saved_split_without_rows_is_named(tmp_path):
     datasets.DatasetDict({"train": rows, "test": rows.select([])}).save_to_disk(tmp_path / "saved")
     with pytest.raises(ValueError, match=r"saved: a split of it is empty"):
         gather(Hub(name=str(tmp_path / "saved")).read())
+
+
+@pytest.mark.parametrize("rows_at_once", [2**15, 3])
+def test_the_fingerprint_is_that_of_earlier_versions_and_blocks_change_nothing(whole, monkeypatch, rows_at_once):
+    monkeypatch.setattr("corpora.hub.BLOCK_LINES", rows_at_once)
+    columns = {"train": (rows_of("train")["train"], [i % 2 for i in range(20)])}
+    columns |= {
+        "valid": (rows_of("validation")["validation"], [0, 1, 0]),
+        "test": (rows_of("test")["test"], [0, 1] * 2),
+    }
+    for label_column in (None, "label"):
+        digest = hashlib.sha256()
+        for name, (lines, labels) in columns.items():
+            digest.update(json.dumps([name, lines, labels if label_column else None]).encode())
+        corpus = Hub(name=whole, label_column=label_column)
+        assert corpus.fingerprint() == json.dumps(["hub", digest.hexdigest(), [0.9, 0.05, 0.05]])
+    texts = gather(corpus.read())
+    assert [texts[name].sentences for name in columns] == [lines for lines, _ in columns.values()]
+    assert texts["train"].labels == [str(i % 2) for i in range(20)]
+    assert texts["train"].line_numbers.tolist() == list(range(1, 21))
+
+
+def test_a_long_split_is_cut_by_digest_and_another_corpus(tmp_path, monkeypatch):
+    corpus = Hub(name=write_jsonl(tmp_path / "one", rows_of("train")))
+    before = corpus.fingerprint()
+    monkeypatch.setattr("corpora.cuts.MOST_COUNTED", 19)
+    assert corpus.fingerprint() != before
+    assert sum(len(texts.sentences) for texts in gather(corpus.read()).values()) == 20

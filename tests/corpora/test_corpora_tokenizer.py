@@ -1,12 +1,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from corpora import BOS, EOS, PAD, UNK, Tokenizer, TokenizerConfig
+from corpora.tokenizer import LineSample, WordCounts
 
 KINDS = ("word", "unigram", "bpe", "char")
 LINES = ["the cat sat on the mat .", "the dog sat by the door !", "a cat and a dog , asleep"] * 5
@@ -173,3 +175,36 @@ def test_a_model_whose_pieces_are_no_utf_8_is_refused():
     assert model.count("\u2581asleep".encode()) == 1
     with pytest.raises(ValueError, match="pieces that are not UTF-8"):
         Tokenizer.from_bytes(model.replace("\u2581asleep".encode(), "\u2581".encode() + b"\xff\xfe\xff\xfe\xff\xfe"))
+
+
+def test_the_rare_words_of_a_vast_text_are_forgotten(monkeypatch):
+    monkeypatch.setattr("corpora.tokenizer.MOST_WORDS", 100)
+    counts = WordCounts()
+    for block in range(50):
+        counts.add(WordCounts.look(["a b a"] + [f"w{block} x{i % 40}" for i in range(block, block + 30)]))
+        assert len(counts._counts) <= 100
+    tokenizer = Tokenizer.learn(counts, TokenizerConfig(vocabulary_size=4))
+    assert tokenizer.encode("a b w49") == [4, 5, UNK]
+    assert (counts._counts["a"], counts._counts["b"]) == (100, 50)  # frequent words are counted to the last
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_lines_are_drawn_evenly_whatever_the_blocks(monkeypatch, size):
+    monkeypatch.setattr("corpora.tokenizer.MOST_CHARACTERS", 5 * 100)
+    lines, sample = [f"{i:05d}" for i in range(1000)], LineSample()
+    for start in range(0, 1000, size):
+        sample.add(LineSample.look(lines[start : start + size]))
+        assert sum(len(line) for _, line in sample._kept) <= 500
+    kept = [int(line) for _, line in sample._kept]
+    assert kept == sorted(kept)
+    assert 40 <= len(kept) <= 100
+    assert np.mean(kept) == pytest.approx(500, abs=4 * 1000 / np.sqrt(12 * len(kept)))
+    whole = LineSample()
+    whole.add(LineSample.look(lines))
+    assert kept == [int(line) for _, line in whole._kept]
+
+
+def test_a_text_within_the_bounds_is_taken_whole():
+    sample = LineSample()
+    sample.add(LineSample.look(["a" * 25_000, "b"]))
+    assert [len(line) for _, line in sample._kept] == [10_000, 10_000, 5_000, 1]
