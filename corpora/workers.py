@@ -15,7 +15,7 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 WORKERS = "TEXTVAE_WORKERS"
-MOST_WORKERS = 4  # unless TEXTVAE_WORKERS asks for more: each takes some hundred megabytes
+MOST_WORKERS = 2  # unless TEXTVAE_WORKERS asks for more: each takes 0.3 GiB, and a gibibyte is for all
 FEWEST_ITEMS = 8  # for fewer no process is started: that takes seconds
 _AHEAD = 2  # items a worker: one in work, one that waits
 

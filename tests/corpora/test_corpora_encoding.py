@@ -61,10 +61,9 @@ def encode_and_be_killed(text, at):
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_the_number_of_blocks_and_of_workers_changes_no_byte(text, tmp_path, cache, monkeypatch, labelled):
-    write_text(text, labelled=labelled)
-    corpus, found = Files(path=text, labelled=labelled), []
+def test_the_number_of_blocks_and_of_workers_changes_no_byte(text, cache, monkeypatch):
+    write_text(text, labelled=True)
+    corpus, found = Files(path=text, labelled=True), []
     for block_bytes, workers in ((2**22, 1), (BLOCK, 1), (BLOCK, 2), (1, 1)):
         monkeypatch.setattr("corpora.files.BLOCK_BYTES", block_bytes)
         monkeypatch.setenv(WORKERS, str(workers))
@@ -196,23 +195,23 @@ print(len(splits.train), most() - before)
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path):
-    """Of 220,000 sentences of 150 bytes; they took 307 MiB when all of them were read at once."""
+    """Of 440,000 sentences of 150 bytes: 86 MiB here, and 223 when all of them were read at once."""
     small, large = write_text(tmp_path / "small"), write_text(tmp_path / "large")
     rng = np.random.default_rng(0)
     lines = [" ".join(f"word{i}" for i in rng.integers(1000, 9999, 17)) for _ in range(2_000)]
-    (large / "train.txt").write_text("".join(f"{line}\n" for line in lines * 110), "utf-8")
+    (large / "train.txt").write_text("".join(f"{line}\n" for line in lines * 220), "utf-8")
     found = subprocess.run(
         [sys.executable, "-c", MEMORY, str(small), str(large)],
         cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, WORKERS: "1"},
     )  # fmt: skip
     num, grown = found.stdout.split()
-    assert int(num) == 220_000
-    assert float(grown) < 120
+    assert int(num) == 440_000
+    assert float(grown) < 130
 
 
 def test_how_many_workers(monkeypatch):
     monkeypatch.delenv(WORKERS, raising=False)
-    assert 1 <= num_workers() <= min(4, os.cpu_count())
+    assert 1 <= num_workers() <= min(2, os.cpu_count())
     monkeypatch.setenv(WORKERS, "7")
     assert num_workers() == 7
     for bad in ("0", "-1", "two", "", "9" * 20):
