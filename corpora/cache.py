@@ -2,16 +2,20 @@
 
 import atexit
 import contextlib
+import fcntl
 import functools
 import hashlib
 import json
 import logging
+import math
+import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +26,32 @@ ATTEMPTS = 3  # at a name that others may want at the same time
 _MANIFEST = "entry.json"
 
 Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """An array of which a piece at a time is in memory: the pieces are stretches of its elements in C's order."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterable[NDArray[Any]]]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> "Stream":
+        """An array that is in memory."""
+        return cls(dtype=array.dtype, shape=array.shape, pieces=lambda: [array])
+
+    def write(self, file: BinaryIO) -> None:
+        """Write it as an .npy file. Raises ValueError for objects."""
+        if self.dtype.hasobject:
+            raise ValueError("objects are not stored: nothing is pickled")
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        num = 0
+        for piece in self.pieces():
+            file.write(piece.astype(self.dtype, copy=False).tobytes())
+            num += piece.size
+        assert num == math.prod(self.shape)
 
 
 def cache_folder() -> Path:
@@ -39,34 +69,77 @@ def load_arrays(key: str) -> Arrays | None:
 
 
 def store_arrays(key: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """`store_streams`, of arrays that are in memory."""
+    return store_streams(key, {name: Stream.of(array) for name, array in arrays.items()})
+
+
+def store_streams(key: str, streams: Mapping[str, Stream]) -> Arrays:
     """Store arrays under the key, at once or not at all, and return them memory-mapped.
 
     Where the cache folder cannot be written, they go to a folder that lasts as long as the process, with a warning.
     Raises ValueError where there is no room for them at all.
     """
     try:
-        return _store(cache_folder(), key, arrays)
+        return _store(cache_folder(), key, streams)
     except OSError as error:
         _LOG.warning(
             "cannot keep the encoded corpus in %s (%s); it will be encoded anew each time: set TEXTVAE_CACHE",
             cache_folder(),
-            error.strerror or error,  # numpy's own for a full disk has no strerror
+            error.strerror,
         )
     try:
-        return _store(_process_folder(), key, arrays)
+        return _store(_process_folder(), key, streams)
     except OSError as error:
         raise ValueError(
-            f"no room for the encoded corpus in {tempfile.gettempdir()} ({error.strerror or error}); set TEXTVAE_CACHE"
+            f"no room for the encoded corpus in {tempfile.gettempdir()} ({error.strerror}); set TEXTVAE_CACHE"
         ) from error
 
 
-def _store(parent: Path, key: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+@contextlib.contextmanager
+def work_folder(name: str) -> Iterator[Path]:
+    """A folder for what an entry is made of: held by one process at a time, for which others wait, with all that an
+    interrupted one had put there. It goes when the work is done.
+
+    It is in the cache folder, or, where that cannot be written, lasts as long as the process.
+    """
+    try:
+        folder, handle = _held(cache_folder() / f".{name[:16]}-parts")
+    except OSError:
+        folder, handle = _held(_process_folder() / f".{name[:16]}-parts")
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _held(folder: Path) -> tuple[Path, int]:
+    """The folder, made if need be, and a handle of it by which it is locked."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # some file systems have no locks; then nobody waits
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(folder), os.fstat(handle)):
+                return folder, handle
+        os.close(handle)  # another process was done and took it away while this one waited
+
+
+def release(array: NDArray[Any]) -> None:
+    """Give back the memory in which a mapped array's file was read; what is asked for again is mapped again."""
+    base: object = array.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _store(parent: Path, key: str, streams: Mapping[str, Stream]) -> Arrays:
     parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{key[:8]}-", dir=parent))
     try:
-        for name, array in arrays.items():
+        for name, stream in streams.items():
             with (draft / f"{name}.npy").open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+                stream.write(file)
                 file.flush()
                 os.fsync(file.fileno())
         with (draft / _MANIFEST).open("w", encoding="utf-8") as file:

@@ -7,7 +7,6 @@ import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,7 +16,7 @@ from pydantic import Field, PositiveInt
 from scipy.sparse import coo_matrix, csr_matrix
 
 from corpora.load import Splits
-from corpora.plain_files import check_plain
+from corpora.plain_files import opened
 from corpora.tokenizer import BOS, EOS, PAD, UNK, UNKNOWN_WORD
 
 MARKS = {BOS: "<s>", EOS: "</s>", UNK: UNKNOWN_WORD}  # as word2vec's own files write them
@@ -118,15 +117,17 @@ Space = Annotated[FileSpace | PpmiSpace, Field(discriminator="kind")]
 
 def ppmi_matrix(splits: Splits, window: int) -> csr_matrix:
     """The positive pointwise mutual information of all pairs of ids in the training split, V by V, symmetric."""
-    train, size = splits.train, len(splits.tokenizer)
-    tokens = np.asarray(train.tokens, dtype=np.int64)
-    sentence = np.repeat(np.arange(len(train)), train.lengths)
-    pairs: list[Int64[np.ndarray, "2 P"]] = []
-    for distance in range(1, min(window, len(tokens) - 1) + 1):
-        inside = sentence[distance:] == sentence[:-distance]
-        pairs.append(np.stack([tokens[:-distance][inside], tokens[distance:][inside]]))
-    left, right = np.concatenate(pairs, axis=1)
-    one_way = coo_matrix((np.ones(len(left)), (left, right)), shape=(size, size)).tocsr()
+    size = len(splits.tokenizer)
+    one_way = csr_matrix((size, size))
+    for _, part in splits.train.stretches():
+        tokens = part.tokens.astype(np.int64)
+        sentence = np.repeat(np.arange(len(part)), part.lengths)
+        pairs: list[Int64[np.ndarray, "2 P"]] = []
+        for distance in range(1, min(window, len(tokens) - 1) + 1):
+            inside = sentence[distance:] == sentence[:-distance]
+            pairs.append(np.stack([tokens[:-distance][inside], tokens[distance:][inside]]))
+        left, right = np.concatenate(pairs, axis=1)
+        one_way += coo_matrix((np.ones(len(left)), (left, right)), shape=(size, size)).tocsr()
     counts = (one_way + one_way.T).tocoo()
     margin = np.asarray(counts.sum(1)).ravel()
     information = np.log(counts.data * margin.sum() / (margin[counts.row] * margin[counts.col]))
@@ -192,7 +193,7 @@ def _vector(where: str, numbers: Sequence[str]) -> Float[np.ndarray, " D"]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), start=1):
                 if len(line) == MAX_LINE:
                     raise ValueError(
@@ -208,11 +209,6 @@ def _lines(path: Path) -> Iterator[str]:
         raise ValueError(f"{path}: truncated or damaged gzip ({error}); copy or compress it again") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _opened(path: Path) -> BufferedIOBase:
-    check_plain(path)
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
 def _ids_of_words(splits: Splits) -> dict[str, int]:
@@ -237,12 +233,13 @@ def _completed(found: Float[np.ndarray, "V D"], splits: Splits, name: str, notes
     is_known = np.abs(found).sum(1) > 0
     missing = np.flatnonzero(~is_known[UNK + 1 :]) + UNK + 1
     found[missing] = found[UNK]
-    num_words, tokens = len(found) - UNK - 1, np.asarray(splits.train.tokens)
+    num_words = len(found) - UNK - 1
     line = f"{name}: {found.shape[1]} numbers a word, for {num_words - len(missing):,} of {num_words:,} words"
     if len(missing):
         named = ", ".join(repr(splits.tokenizer.decode([i])) for i in missing[:NUM_NAMED])
         more = " …" if len(missing) > NUM_NAMED else ""
-        share = float(np.isin(tokens, missing).sum()) / splits.train.num_scored_tokens
+        num_tokens = sum(int(np.isin(part.tokens, missing).sum()) for _, part in splits.train.stretches())
+        share = num_tokens / splits.train.num_scored_tokens
         line += (
             f"; {len(missing):,} are missing, {share:.2%} of the training tokens, and are read and scored as <unk> and "
             f"never written ({named}{more})"

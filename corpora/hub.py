@@ -2,13 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from corpora.cuts import BY_DIGEST, cut, is_by_digest
 from corpora.data_sets import load_data_set
-from corpora.texts import SPLITS, Fractions, MaxLength, Texts, check_fractions, collect, cut
+from corpora.texts import (
+    BLOCK_LINES,
+    SPLITS,
+    Block,
+    Blocks,
+    Fractions,
+    LineBlock,
+    MaxLength,
+    check_fractions,
+)
 from corpora.tokenizer import TokenizerConfig
 
 
@@ -57,28 +69,52 @@ class Hub:
     def fingerprint(self) -> str:
         """A digest of the texts and labels and of how they are cut. Raises ValueError as `read` does."""
         digest = hashlib.sha256()
-        for name, columns in self._columns().items():
-            digest.update(json.dumps([name, *columns], default=str).encode())
-        return json.dumps([self.kind, digest.hexdigest(), self.fractions])
+        splits = self._splits()
+        for name, split in splits.items():  # what json.dumps makes of [name, texts, labels or null], in pieces
+            digest.update(f"[{json.dumps(name)}, ".encode())
+            _add_column(digest, split, self.column)
+            digest.update(b", ")
+            _add_column(digest, split, self.label_column)
+            digest.update(b"]")
+        known = [self.kind, digest.hexdigest(), self.fractions]
+        by_digest = set(splits) != set(SPLITS) and is_by_digest(len(splits["train"]))
+        return json.dumps([*known, BY_DIGEST] if by_digest else known)
 
-    def read(self) -> dict[str, Texts]:
+    def read(self) -> Blocks:
         """The splits as text.
 
         Raises ValueError where the hub cannot be reached, or a name, configuration, split or column does not exist.
         """
-        texts = {name: self._texts(name, *columns) for name, columns in self._columns().items()}
+        splits = self._splits()
+        blocks = {name: Blocks(partial(self._blocks, name, split)) for name, split in splits.items()}
         shares = dict(zip(SPLITS, self.fractions, strict=True))
-        missing = {name: shares[name] for name in SPLITS if name not in texts}
-        return texts | cut(texts["train"], {"train": 1 - sum(missing.values())} | missing) if missing else texts
+        missing = {name: shares[name] for name in SPLITS if name not in splits}
+        if missing:
+            shares = {"train": 1 - sum(missing.values())} | missing
+            blocks["train"] = cut(blocks["train"], shares, len(splits["train"]))
+        return Blocks(lambda: chain.from_iterable(blocks.values()))
 
-    def _texts(self, name: str, lines: list[str | None], labels: list[Any] | None) -> Texts:
-        source = f"{self.name} ({name})"
-        if labels is not None and None in labels:
-            raise ValueError(f"{source}: line {labels.index(None) + 1}: no label in column {self.label_column}")
-        return collect(source, [line or "" for line in lines], None if labels is None else [str(x) for x in labels])
+    def _blocks(self, name: str, split: Any) -> Iterator[Block]:
+        """The rows of one of our splits."""
+        source, first_line = f"{self.name} ({name})", 1
+        columns = [self.column] if self.label_column is None else list({self.column: 0, self.label_column: 0})
+        for rows in _rows(split, columns):
+            labels = None if self.label_column is None else rows[self.label_column]
+            if labels is not None and None in labels:
+                raise ValueError(
+                    f"{source}: line {first_line + labels.index(None)}: no label in column {self.label_column}"
+                )
+            yield LineBlock(
+                split=name,
+                source=source,
+                lines=[line or "" for line in rows[self.column]],
+                labels=None if labels is None else [str(x) for x in labels],
+                first_line=first_line,
+            )
+            first_line += len(rows[self.column])
 
-    def _columns(self) -> dict[str, tuple[list[str | None], list[Any] | None]]:
-        """Text and label of every row, for each of our splits that the data set has."""
+    def _splits(self) -> dict[str, Any]:
+        """Those of our splits that the data set has, as `datasets.Dataset`s with the columns that are asked for."""
         splits = load_data_set(self.name, self.config, self.revision, self.train_split)
         named = {"train": self.train_split, "valid": self.valid_split, "test": self.test_split}
         for ours, theirs in named.items():
@@ -88,14 +124,10 @@ class Hub:
                 )
         usual = {"valid": "validation", "test": "test"}
         chosen = {ours: theirs or usual[ours] for ours, theirs in named.items()}
-        columns = {}
-        for ours, theirs in chosen.items():
-            if theirs in splits:
-                split = splits[theirs]
-                self._check_columns(theirs, split.features)
-                labels = None if self.label_column is None else split[self.label_column][:]
-                columns[ours] = (split[self.column][:], labels)
-        return columns
+        found = {ours: theirs for ours, theirs in chosen.items() if theirs in splits}
+        for theirs in found.values():
+            self._check_columns(theirs, splits[theirs].features)
+        return {ours: splits[theirs] for ours, theirs in found.items()}
 
     def _check_columns(self, split: str, features: Mapping[str, Any]) -> None:
         from datasets import Value
@@ -111,3 +143,23 @@ class Hub:
                 f"{self.name} ({split}): column {self.column} holds no text but {features[self.column]}; "
                 "set corpus.column to one that does"
             )
+
+
+def _rows(split: Any, columns: list[str]) -> Iterator[Mapping[str, list[Any]]]:
+    """The rows by column, some thousand at a time; of a split without rows, none of them once."""
+    if len(split) == 0:
+        yield {column: [] for column in columns}
+    yield from split.select_columns(columns).iter(batch_size=BLOCK_LINES)
+
+
+def _add_column(digest: "hashlib._Hash", split: Any, column: str | None) -> None:
+    """Add what `json.dumps` makes of a column, a list of values, or of no column: null."""
+    if column is None:
+        digest.update(b"null")
+        return
+    comma = b"["
+    for rows in _rows(split, [column]):
+        for value in rows[column]:
+            digest.update(comma + json.dumps(value, default=str).encode())
+            comma = b", "
+    digest.update(b"[]" if comma == b"[" else b"]")

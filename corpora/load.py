@@ -5,17 +5,18 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
 from corpora.bbe import Bbe
-from corpora.cache import Arrays, load_arrays, store_arrays
-from corpora.files import Files
+from corpora.cache import Arrays, load_arrays, store_streams, work_folder
+from corpora.encoding import encode, survey_of
+from corpora.files import BLOCK_BYTES, Files
 from corpora.grammar import Grammar
 from corpora.hub import Hub
-from corpora.sentences import Sentences, encode_and_count_cuts
-from corpora.texts import SPLITS, Texts
+from corpora.sentences import Sentences
+from corpora.texts import BLOCK_LINES, SPLITS
 from corpora.tokenizer import Tokenizer, TokenizerKind
+from corpora.workers import num_workers
 
 Corpus = Annotated[Bbe | Files | Grammar | Hub, Field(discriminator="kind")]
 
@@ -50,6 +51,9 @@ class Splits:
 def load_splits(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Splits:
     """Read a corpus, train its tokenizer on the training split, encode it; or map what an earlier call encoded.
 
+    The text is read block by block, by several processes where it is long (`TEXTVAE_WORKERS`), and a call that was
+    interrupted is gone on with.
+
     `tokenizer` replaces the trained one (a stored run's own). Raises ValueError for a corpus that cannot be used,
     naming file, line and remedy.
     """
@@ -58,43 +62,26 @@ def load_splits(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Splits:
     key = hashlib.sha256(identity.encode()).hexdigest()
     arrays = load_arrays(key)
     if arrays is None:
-        arrays = store_arrays(key, _encode(corpus, tokenizer))
+        arrays = _encoded(corpus, tokenizer, key)
     return _splits(arrays, corpus.tokenizer.kind)
 
 
-def _encode(corpus: Corpus, tokenizer: Tokenizer | None) -> Arrays:
-    texts = corpus.read()
-    if tokenizer is None:
-        tokenizer = Tokenizer.train(texts["train"].sentences, corpus.tokenizer)
-    label_names = _label_names(texts)
-    numbers = {label: number for number, label in enumerate(label_names)}
-    arrays: Arrays = {}
-    counts: dict[str, dict[str, int]] = {}
-    for name in SPLITS:
-        sentences, num_cut = encode_and_count_cuts(texts[name].sentences, tokenizer, corpus.max_length)
-        arrays[f"{name}.tokens"], arrays[f"{name}.offsets"] = sentences.tokens, sentences.offsets
-        if label_names:
-            labels = texts[name].labels or ()
-            arrays[f"{name}.labels"] = np.array([numbers[label] for label in labels], dtype=np.int64)
-        counts[name] = {"empty": texts[name].num_empty, "cut": num_cut}
-    arrays["tokenizer"] = np.frombuffer(tokenizer.to_bytes(), dtype=np.uint8)
-    about = json.dumps({"counts": counts, "label_names": label_names})
-    arrays["about"] = np.frombuffer(about.encode(), dtype=np.uint8)
-    return arrays
-
-
-def _label_names(texts: dict[str, Texts]) -> list[str]:
-    """The labels of the training split in order, numbers by value. Raises ValueError for others in valid and test."""
-    known = set(texts["train"].labels or ())
-    for split in texts.values():
-        for number, label in enumerate(split.labels or ()):
-            if label not in known:
-                line = split.line_numbers[number]
+def _encoded(corpus: Corpus, tokenizer: Tokenizer | None, key: str) -> Arrays:
+    workers = num_workers()
+    with work_folder(hashlib.sha256(json.dumps([key, BLOCK_BYTES, BLOCK_LINES]).encode()).hexdigest()) as folder:
+        arrays = load_arrays(key)  # another process may have made it while this one waited for the folder
+        if arrays is None:
+            blocks = corpus.read()
+            try:
+                survey = survey_of(blocks, corpus.tokenizer, tokenizer, folder, workers)
+                streams = encode(blocks, survey, corpus.max_length, folder, workers)
+            except OSError as error:
                 raise ValueError(
-                    f"{split.source}: line {line}: label {label!r} does not occur in the training split; "
-                    "mend it, or add sentences with it there"
-                )
-    return sorted(known, key=int if all(label.isdecimal() and len(label) < 10 for label in known) else str)
+                    f"{folder}: cannot keep what is encoded ({error.strerror}); what is done stays: make room "
+                    "and run again, or set TEXTVAE_CACHE"
+                ) from error
+            arrays = store_streams(key, streams)
+    return arrays
 
 
 def _splits(arrays: Arrays, tokenizer_kind: TokenizerKind) -> Splits:

@@ -1,18 +1,20 @@
 """One split as ids in memory-mapped arrays, and the padded batches cut from it."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64, Integer
 from torch import Tensor
 
+from corpora.cache import release
 from corpora.devices import send
 from corpora.tokenizer import BOS, EOS, PAD, Tokenizer
 
+_STRETCH = 2**16  # sentences that are looked at together
 _CHUNK = 10_000  # texts encoded at a time: enough for SentencePiece's threads, little in memory
 
 
@@ -87,14 +89,33 @@ class Sentences:
         """The number of ids of each sentence, `<s>` and `</s>` included."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, indices: Integer[np.ndarray, " M"]) -> Int64[np.ndarray, " M"]:
+        """`lengths[indices]`, for which no more is read than is asked for."""
+        return np.asarray(self.offsets[1:][indices] - self.offsets[:-1][indices])
+
     @property
     def num_scored_tokens(self) -> int:
         """Words (or pieces) and `</s>` of the whole split; over N it is T, the key to every PPL."""
         return len(self.tokens) - len(self)
 
+    def stretches(self) -> Iterator[tuple[int, "Sentences"]]:
+        """Some thousand sentences at a time, without labels, each with the number of its first.
+
+        What was read of mapped arrays is given back.
+        """
+        for start in range(0, len(self), _STRETCH):
+            offsets = np.array(self.offsets[start : start + _STRETCH + 1])
+            yield start, Sentences(tokens=self.tokens[offsets[0] : offsets[-1]], offsets=offsets - offsets[0])
+            self.release()
+
+    def release(self) -> None:
+        """Give back the memory in which mapped arrays were read."""
+        release(self.tokens)
+        release(self.offsets)
+
     def select(self, indices: Int64[np.ndarray, " M"]) -> "Sentences":
         """The sentences at the indices, in their order, as a split of their own."""
-        lengths = self.lengths[indices]
+        lengths = self.lengths_of(indices)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         starts = np.repeat(self.offsets[indices] - offsets[:-1], lengths)
         return Sentences(
@@ -106,7 +127,7 @@ class Sentences:
     def batch(self, indices: Integer[np.ndarray, " B"] | Sequence[int], weight: float = 1.0) -> TextBatch:
         """The sentences at the indices, in their order, padded to the longest of them."""
         indices = np.array(indices, dtype=np.int64)  # a copy: the batch's tensor must not share the caller's array
-        lengths = self.lengths[indices]
+        lengths = self.lengths_of(indices)
         columns = np.arange(lengths.max(initial=2))  # <s> </s> where there is no sentence at all
         positions = self.offsets[:-1][indices][:, None] + columns
         inside = columns < lengths[:, None]
@@ -121,6 +142,11 @@ class Sentences:
         )
 
 
+def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
+    """What the tokenizer's ids are kept as: no larger than they need."""
+    return np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.int32)
+
+
 def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> Sentences:
     """The texts as sentences of their own, in memory; each is cut to `max_length` scored ids, `</s>` among them."""
     return encode_and_count_cuts(texts, tokenizer, max_length)[0]
@@ -128,16 +154,20 @@ def encode_sentences(texts: Sequence[str], tokenizer: Tokenizer, max_length: int
 
 def encode_and_count_cuts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> tuple[Sentences, int]:
     """`encode_sentences`, and how many of the sentences were cut."""
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.int32
-    tokens = [np.zeros(0, dtype)]
-    lengths: list[int] = []
+    dtype = token_dtype(tokenizer)
+    tokens, lengths = [np.zeros(0, dtype)], [np.zeros(1, np.int64)]
     num_cut = 0
     for start in range(0, len(texts), _CHUNK):
         # One id more than there is room for beside </s> shows that a sentence is too long.
-        encoded = tokenizer.encode_all(texts[start : start + _CHUNK], limit=max_length)
-        num_cut += sum(len(ids) == max_length for ids in encoded)
-        whole = [[BOS, *ids[: max_length - 1], EOS] for ids in encoded]
-        lengths.extend(len(ids) for ids in whole)
-        tokens.append(np.fromiter(itertools.chain.from_iterable(whole), dtype))
-    offsets = np.cumsum([0, *lengths], dtype=np.int64)
-    return Sentences(tokens=np.concatenate(tokens), offsets=offsets), num_cut
+        ids, num_ids = tokenizer.encode_all(texts[start : start + _CHUNK], limit=max_length)
+        is_cut = num_ids == max_length
+        num_cut += int(is_cut.sum())
+        ends = np.cumsum(num_ids)
+        ids = np.delete(ids, ends[is_cut] - 1)
+        ends = np.cumsum(num_ids - is_cut)
+        begins = np.concatenate([[0], ends[:-1]])
+        marks = np.tile([BOS, EOS], len(ends))
+        places = np.stack([begins, ends], axis=1).ravel()
+        tokens.append(np.insert(ids, places, marks).astype(dtype))
+        lengths.append(num_ids - is_cut + 2)
+    return Sentences(tokens=np.concatenate(tokens), offsets=np.cumsum(np.concatenate(lengths))), num_cut

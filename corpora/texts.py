@@ -1,8 +1,9 @@
-"""Sentences as text, before any tokenizer: what a corpus hands over, and how one text is cut into splits."""
+"""Sentences as text, before any tokenizer: what a corpus hands over, block by block."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -10,6 +11,7 @@ from pydantic import Field
 
 SPLITS = ("train", "valid", "test")
 SPLIT_SEED = 0  # every cut of every corpus uses it, so that two runs on one text have the same test split
+BLOCK_LINES = 2**15  # of what is not read from a file: so many make a block
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Fractions = tuple[Fraction, Fraction, Fraction]
@@ -18,7 +20,7 @@ MaxLength = Annotated[int, Field(ge=2)]  # scored ids of a sentence: words or pi
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Texts:
-    """The sentences of one split: no empty ones, blanks collapsed, all on one line each."""
+    """Sentences of one split in a row: no empty ones, blanks collapsed, all on one line each."""
 
     source: str  # the file or data set, for messages
     sentences: list[str]
@@ -37,19 +39,71 @@ class Texts:
         )
 
 
-def collect(source: str, lines: Sequence[str], labels: Sequence[str] | None = None) -> Texts:
-    """Collapse the blanks of each line and skip the empty ones. Raises ValueError where none is left."""
+@runtime_checkable
+class Block(Protocol):
+    """A stretch of a corpus: what one worker needs to read some thousand lines of it, and no more than that."""
+
+    def texts(self) -> dict[str, Texts]:
+        """The sentences by split. Raises ValueError, naming file, line and remedy, for what is no such text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A corpus as text, in order: it can be gone through again and again, and never stands in memory whole."""
+
+    make: Callable[[], Iterator[Block]]
+
+    def __iter__(self) -> Iterator[Block]:
+        return self.make()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineBlock:
+    """Lines that are in memory."""
+
+    split: str
+    source: str
+    lines: Sequence[str]
+    labels: Sequence[str] | None = None
+    first_line: int = 1  # its number in the source
+
+    def texts(self) -> dict[str, Texts]:
+        """The sentences of the one split."""
+        return {self.split: collect(self.source, self.lines, self.labels, self.first_line)}
+
+
+def collect(source: str, lines: Sequence[str], labels: Sequence[str] | None = None, first_line: int = 1) -> Texts:
+    """Collapse the blanks of each line and skip the empty ones."""
     collapsed = [" ".join(line.split()) for line in lines]
     kept = [i for i, line in enumerate(collapsed) if line]
-    if not kept:
-        raise ValueError(f"{source}: holds no sentence; write one sentence a line")
     return Texts(
         source=source,
         sentences=[collapsed[i] for i in kept],
-        line_numbers=np.array(kept, dtype=np.int64) + 1,
+        line_numbers=np.array(kept, dtype=np.int64) + first_line,
         labels=None if labels is None else [labels[i] for i in kept],
         num_empty=len(lines) - len(kept),
     )
+
+
+def gather(blocks: Iterable[Block]) -> dict[str, Texts]:
+    """All of a corpus in memory, by split. Raises ValueError as the blocks do, and for a source without a sentence."""
+    found: dict[str, Texts] = {}
+    for block in blocks:
+        for name, texts in block.texts().items():
+            found[name] = _joined(found[name], texts) if name in found else texts
+    num_sentences: Counter[str] = Counter()
+    for texts in found.values():
+        num_sentences[texts.source] += len(texts.sentences)
+    refuse_nothing(num_sentences)
+    return found
+
+
+def refuse_nothing(num_sentences: Mapping[str, int]) -> None:
+    """Raise ValueError for a source without a sentence."""
+    for source, num in num_sentences.items():
+        if num == 0:
+            raise ValueError(f"{source}: holds no sentence; write one sentence a line")
 
 
 def check_fractions(fractions: Fractions) -> None:
@@ -58,30 +112,11 @@ def check_fractions(fractions: Fractions) -> None:
         raise ValueError(f"the fractions of train, valid and test must add up to 1, not {sum(fractions):g}")
 
 
-def cut(texts: Texts, shares: Mapping[str, float]) -> dict[str, Texts]:
-    """Cut one text into the named splits (the first of them takes what the others leave), by SPLIT_SEED.
-
-    The shares are of the *distinct* sentences, and all copies of a sentence go the same way, so that none stands on
-    both sides. Every split gets at least one. Within a split the order of the text is kept; the skipped lines are
-    counted with the first. Raises ValueError where there are fewer distinct sentences than splits.
-    """
-    numbers: dict[str, int] = {}
-    group = np.array([numbers.setdefault(sentence, len(numbers)) for sentence in texts.sentences], dtype=np.int64)
-    num_distinct = len(numbers)
-    if num_distinct < len(shares):
-        raise ValueError(
-            f"{texts.source}: {num_distinct} distinct sentence(s) cannot be cut into {', '.join(shares)}; "
-            "add sentences, or give a folder with train.txt, valid.txt and test.txt"
-        )
-    first, *others = shares
-    split_of_group = np.zeros(num_distinct, dtype=np.int64)
-    order = np.random.default_rng(SPLIT_SEED).permutation(num_distinct)
-    used = 0
-    for number, name in enumerate(others, start=1):
-        room = num_distinct - used - (len(others) - number) - 1
-        size = min(max(1, round(shares[name] * num_distinct)), room)
-        split_of_group[order[used : used + size]] = number
-        used += size
-    split_of_sentence = split_of_group[group]
-    positions = {name: np.flatnonzero(split_of_sentence == number) for number, name in enumerate((first, *others))}
-    return {name: texts.take(at, texts.num_empty if name == first else 0) for name, at in positions.items()}
+def _joined(one: Texts, other: Texts) -> Texts:
+    return replace(
+        one,
+        sentences=one.sentences + other.sentences,
+        line_numbers=np.concatenate([one.line_numbers, other.line_numbers]),
+        labels=None if one.labels is None else one.labels + (other.labels or []),
+        num_empty=one.num_empty + other.num_empty,
+    )

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import Field, PositiveInt
 
 from corpora.grammar.english import FACTORS, english, factors
 from corpora.grammar.pcfg import Derivation
-from corpora.texts import SPLITS, MaxLength, Texts
+from corpora.texts import BLOCK_LINES, SPLITS, Block, Blocks, LineBlock, MaxLength
 from corpora.tokenizer import TokenizerConfig
 
 _VERSION = 1  # of the sampling; raise it when it changes, or old caches are taken for new
@@ -56,18 +57,10 @@ class Grammar:
         """A user's sentence in the corpus' own form: lower case, marks and contractions as tokens."""
         return " ".join(_TOKEN_OF_ITS_OWN.sub(r" \1 ", text.lower()).split())
 
-    def read(self) -> dict[str, Texts]:
+    def read(self) -> Blocks:
         """The splits as text. Raises ValueError where `max_length` could cut a sentence."""
         self._check_max_length()
-        texts = {}
-        for name, derivations in self._draw().items():
-            texts[name] = Texts(
-                source=f"grammar ({name})",
-                sentences=[" ".join(derivation.words) for derivation in derivations],
-                line_numbers=np.arange(1, len(derivations) + 1, dtype=np.int64),
-                labels=[derivation.rules[0].factors["clause_type"] for derivation in derivations],
-            )
-        return texts
+        return Blocks(self._blocks)
 
     def factors(self) -> dict[str, dict[str, list[str]]]:
         """For each split and each of `FACTORS`, the value of every sentence, in the order of `read`."""
@@ -77,7 +70,19 @@ class Grammar:
     def _sizes(self) -> dict[str, int]:
         return dict(zip(SPLITS, (self.num_train, self.num_valid, self.num_test), strict=True))
 
-    def _draw(self) -> dict[str, list[Derivation]]:
+    def _blocks(self) -> Iterator[Block]:
+        for name, derivations in self._draw().items():
+            for first_line in range(1, self._sizes()[name] + 1, BLOCK_LINES):
+                drawn = list(islice(derivations, BLOCK_LINES))
+                yield LineBlock(
+                    split=name,
+                    source=f"grammar ({name})",
+                    lines=[" ".join(derivation.words) for derivation in drawn],
+                    labels=[derivation.rules[0].factors["clause_type"] for derivation in drawn],
+                    first_line=first_line,
+                )
+
+    def _draw(self) -> dict[str, Iterator[Derivation]]:
         """Each split has a stream of its own, so that its first sentences do not depend on any size."""
         return {
             name: english().sample(size, np.random.Generator(np.random.PCG64((self.seed, number))))

@@ -77,10 +77,12 @@ class Pcfg:
         """Every word that can occur, in alphabetical order."""
         return sorted({s for rule in self._all_rules() for s in rule.right if s not in self.rules})
 
-    def sample(self, num: int, rng: np.random.Generator) -> list[Derivation]:
-        """Independent derivations; the first of them do not depend on `num` where the generator is fresh."""
+    def sample(self, num: int, rng: np.random.Generator) -> Iterator[Derivation]:
+        """Independent derivations, drawn as they are asked for; the first of them do not depend on `num` where the
+        generator is fresh.
+        """
         uniforms = _uniforms(rng)
-        return [self._derive(uniforms) for _ in range(num)]
+        return (self._derive(uniforms) for _ in range(num))
 
     def _derive(self, uniforms: Iterator[float]) -> Derivation:
         words: list[str] = []

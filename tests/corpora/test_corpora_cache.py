@@ -1,11 +1,14 @@
+import contextlib
+import errno
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from corpora import cache as cache_module
-from corpora.cache import cache_folder, load_arrays, store_arrays
+from corpora.cache import Stream, cache_folder, load_arrays, release, store_arrays, store_streams, work_folder
 
 ARRAYS = {"a.tokens": np.arange(1000, dtype=np.uint16), "b": np.array([[1.5, 2.5]])}
 KEY = "0" * 64
@@ -107,17 +110,19 @@ def test_a_folder_that_cannot_be_written_is_replaced_with_a_warning(tmp_path, mo
 
 def test_a_full_disk_leaves_no_rubbish_and_is_told(cache, tmp_path, monkeypatch, caplog):
     def full(*_args, **_kwargs):
-        raise OSError("1000 requested and 12 written")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("corpora.cache.np.save", full)
-    with pytest.raises(ValueError, match=r"no room for the encoded corpus .*12 written.*; set TEXTVAE_CACHE"):
+    monkeypatch.setattr("corpora.cache.os.fsync", full)
+    with pytest.raises(
+        ValueError, match=r"no room for the encoded corpus .*No space left on device.*; set TEXTVAE_CACHE"
+    ):
         store_arrays(KEY, ARRAYS)
     assert list(cache.iterdir()) == []
-    assert "12 written" in caplog.text
+    assert "No space left on device" in caplog.text
 
 
 def test_objects_are_not_stored():
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="nothing is pickled"):
         store_arrays(KEY, {"a": np.array([object()])})
 
 
@@ -129,3 +134,54 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/h")
     assert str(cache_folder()) == "/h/.cache/textvae"
+
+
+def test_what_is_released_is_still_there():
+    found = store_arrays(KEY, ARRAYS)
+    release(found["a.tokens"])
+    assert same(found)
+    release(ARRAYS["b"])
+    assert ARRAYS["b"].tolist() == [[1.5, 2.5]]
+
+
+def test_a_stream_is_the_array_of_its_pieces(cache):
+    whole = np.arange(10, dtype=np.int64)
+    stream = Stream(dtype=whole.dtype, shape=(10,), pieces=lambda: iter(np.split(whole, [0, 3, 9])))
+    assert store_streams(KEY, {"a": stream})["a"].tolist() == whole.tolist()
+    store_arrays("1" * 64, {"a": whole})
+    assert (cache / KEY / "a.npy").read_bytes() == (cache / ("1" * 64) / "a.npy").read_bytes()
+
+
+def test_what_is_in_a_work_folder_stays_until_the_work_is_done(cache):
+    with contextlib.suppress(KeyboardInterrupt), work_folder(KEY) as folder:
+        (folder / "part").write_text("done")
+        raise KeyboardInterrupt
+    with work_folder(KEY) as again:
+        assert (again, (again / "part").read_text()) == (folder, "done")
+    assert list(cache.iterdir()) == []
+
+
+def test_one_at_a_time_has_a_work_folder(cache):
+    inside, most = [], []
+
+    def work(number):
+        with work_folder(KEY) as folder:
+            inside.append(number)
+            most.append(len(inside))
+            (folder / "part").write_text(str(number))
+            time.sleep(0.01)
+            assert (folder / "part").read_text() == str(number)
+            inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(16)))
+    assert max(most) == 1
+    assert len(most) == 16
+
+
+def test_a_cache_that_cannot_be_written_has_its_work_folder_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "file" / "cache"))
+    with work_folder(KEY) as folder:
+        assert folder.is_dir()
+    assert not folder.exists()

@@ -6,15 +6,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from corpora import Files, load_splits
-from corpora.texts import SPLITS
+from corpora.texts import SPLITS, gather
 
 
 def sentences(corpus):
-    return {name: texts.sentences for name, texts in corpus.read().items()}
+    return {name: texts.sentences for name, texts in gather(corpus.read()).items()}
 
 
 def test_a_folder_of_three_files(folder):
-    texts = Files(path=folder).read()
+    texts = gather(Files(path=folder).read())
     assert texts["train"].sentences == ["a b c", "b c", "c", "a a a a", "b", "a b"]
     assert texts["test"].sentences == ["c b a", "z z"]
     assert [texts[name].num_empty for name in SPLITS] == [0, 0, 1]
@@ -58,7 +58,7 @@ def test_three_sentences_are_enough_for_three_splits(tmp_path):
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbfa b\r\n\r\nc\r\n", b"a b\n \nc", b"a b\n\nc\n"])
 def test_byte_order_marks_line_ends_and_last_lines(folder, data):
     (folder / "valid.txt").write_bytes(data)
-    valid = Files(path=folder).read()["valid"]
+    valid = gather(Files(path=folder).read())["valid"]
     assert valid.sentences == ["a b", "c"]
     assert valid.num_empty == 1
 
@@ -71,11 +71,11 @@ def test_line_separators_of_unicode_end_no_line(folder):
 def test_labels(folder):
     for name in SPLITS:
         (folder / f"{name}.txt").write_text("good\ta b\tc\n\nbad \t b\nbad\t\n", "utf-8")
-    texts = Files(path=folder, labelled=True).read()["valid"]
+    texts = gather(Files(path=folder, labelled=True).read())["valid"]
     assert texts.labels == ["good", "bad"]
     assert texts.sentences == ["a b c", "b"]
     assert texts.num_empty == 2
-    assert Files(path=folder).read()["valid"].sentences == ["good a b c", "bad b", "bad"]
+    assert gather(Files(path=folder).read())["valid"].sentences == ["good a b c", "bad b", "bad"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_labels(folder):
 def test_what_is_no_text(folder, data, message):
     (folder / "train.txt").write_bytes(data)
     with pytest.raises(ValueError, match=message) as caught:
-        Files(path=folder).read()
+        gather(Files(path=folder).read())
     assert str(folder) in str(caught.value)
     assert str(caught.value).count("\n") == 0
 
@@ -101,7 +101,7 @@ def test_what_is_no_text(folder, data, message):
 def test_a_line_without_label_is_named(folder, line):
     (folder / "train.txt").write_text(f"x\tfine\n\n{line}\n", "utf-8")
     with pytest.raises(ValueError, match=r"train.txt: line 3: no label before a TAB; write label<TAB>text, or set"):
-        Files(path=folder, labelled=True).read()
+        gather(Files(path=folder, labelled=True).read())
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-12], lambda d: d[:5], lambda d: b"plain text", lambda d: d[:-1]])
@@ -109,7 +109,7 @@ def test_a_damaged_gzip(folder, damage):
     (folder / "valid.txt").unlink()
     (folder / "valid.txt.gz").write_bytes(damage(gzip.compress(b"a b c\n" * 1000)))
     with pytest.raises(ValueError, match=r"valid.txt.gz: truncated or damaged gzip .*; copy or compress it again"):
-        Files(path=folder).read()
+        gather(Files(path=folder).read())
 
 
 def test_damage_inside_a_gzip(folder):
@@ -118,10 +118,10 @@ def test_damage_inside_a_gzip(folder):
     (folder / "valid.txt").unlink()
     (folder / "valid.txt.gz").write_bytes(data)
     with pytest.raises(ValueError, match=r"valid.txt.gz: truncated or damaged gzip"):
-        Files(path=folder).read()
+        gather(Files(path=folder).read())
 
 
-@pytest.mark.parametrize("call", [Files.read, Files.fingerprint])
+@pytest.mark.parametrize("call", [lambda corpus: gather(corpus.read()), Files.fingerprint])
 def test_missing_files(folder, tmp_path, call):
     with pytest.raises(ValueError, match=r"nowhere: there is no such file or folder; give the path"):
         call(Files(path=tmp_path / "nowhere"))
@@ -136,14 +136,14 @@ def test_missing_files(folder, tmp_path, call):
 def test_a_split_in_two_forms_is_ambiguous(folder):
     (folder / "test.txt.gz").write_bytes(gzip.compress(b"x"))
     with pytest.raises(ValueError, match=r"holds both test.txt and test.txt.gz"):
-        Files(path=folder).read()
+        gather(Files(path=folder).read())
 
 
 def test_two_sentences_cannot_be_cut(tmp_path):
     path = tmp_path / "all.txt"
     path.write_text("a\nb\na\n", "utf-8")
     with pytest.raises(ValueError, match=r"all.txt: 2 distinct sentence\(s\) cannot be cut"):
-        Files(path=path).read()
+        gather(Files(path=path).read())
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_gzip_of_very_much_of_nothing_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "all.txt.gz"
     path.write_bytes(gzip.compress(b"a b\n" * 10) + gzip.compress(bytes(2**20)) * 3)
     with pytest.raises(ValueError, match=r"all.txt.gz: holds more than 100 times its size"):
-        Files(path=path).read()
+        gather(Files(path=path).read())
 
 
 def test_labels_of_thousands_of_digits_are_names(tmp_path):

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from corpora import Corpus, Grammar, TokenizerConfig, corpus_statistics, load_splits
 from corpora.grammar import FACTORS, Derivation, english, factors, lexicon
+from corpora.texts import gather
 
 PREPOSITIONS = "in on at near behind outside under between with without about for from into across since"
 MARKS = {"statement": ".", "question": "?", "wh_question": "?"}
@@ -42,7 +43,7 @@ def pcfg():
 @pytest.fixture(scope="module")
 def drawn(pcfg):
     """1,500 derivations, with log p of their sentences."""
-    derivations = pcfg.sample(1_500, np.random.default_rng(5))
+    derivations = list(pcfg.sample(1_500, np.random.default_rng(5)))
     return derivations, [pcfg.log_prob(d.words) for d in derivations]
 
 
@@ -230,23 +231,23 @@ def test_factors_by_hand(pcfg, sentence, expected):
 
 def test_splits_are_drawn_by_seed_and_size():
     small = Grammar(num_train=300, num_valid=50, num_test=60)
-    texts = small.read()
+    texts = gather(small.read())
     assert {name: len(t.sentences) for name, t in texts.items()} == {"train": 300, "valid": 50, "test": 60}
     assert texts["test"].sentences[:3] == [  # the same on every machine
         "he waits near their beautiful house .",
         "how does a teacher wait ?",
         "i have reminded john that the teachers saw david .",
     ]
-    assert small.read()["test"].sentences == texts["test"].sentences
-    assert replace(small, num_train=400).read()["train"].sentences[:300] == texts["train"].sentences
-    assert replace(small, num_train=400).read()["test"].sentences == texts["test"].sentences
-    assert replace(small, seed=1).read()["test"].sentences != texts["test"].sentences
+    assert gather(small.read())["test"].sentences == texts["test"].sentences
+    assert gather(replace(small, num_train=400).read())["train"].sentences[:300] == texts["train"].sentences
+    assert gather(replace(small, num_train=400).read())["test"].sentences == texts["test"].sentences
+    assert gather(replace(small, seed=1).read())["test"].sentences != texts["test"].sentences
     assert texts["valid"].sentences != texts["test"].sentences[:50] != texts["train"].sentences[:50]
 
 
 def test_labels_and_factors_are_aligned_with_the_sentences():
     corpus = Grammar(num_train=200, num_valid=20, num_test=20)
-    texts, found = corpus.read(), corpus.factors()
+    texts, found = gather(corpus.read()), corpus.factors()
     for name, split in texts.items():
         assert tuple(found[name]) == FACTORS
         assert found[name]["clause_type"] == split.labels
@@ -279,8 +280,8 @@ def test_a_length_that_could_cut_is_refused():
         load_splits(Grammar(max_length=30))
     pieces = Grammar(num_train=300, num_valid=9, num_test=9, tokenizer=TokenizerConfig(kind="char"))
     with pytest.raises(ValueError, match=r"set it to 37\d or more \(with tokenizer kind char\)"):
-        pieces.read()
-    assert len(replace(pieces, max_length=400).read()["train"].sentences) == 300
+        gather(pieces.read())
+    assert len(gather(replace(pieces, max_length=400).read())["train"].sentences) == 300
 
 
 def test_the_config_is_read_as_the_others_are():

@@ -89,7 +89,7 @@ def test_log_probs_of_a_text_and_of_what_is_no_sentence(ambiguous):
 
 def test_samples_have_the_exact_frequencies(ambiguous):
     num = 20_000
-    sampled = ambiguous.sample(num, np.random.default_rng(0))
+    sampled = list(ambiguous.sample(num, np.random.default_rng(0)))
     sums, _ = brute_force(ambiguous)
     observed = Counter(d.words for d in sampled)
     common = [words for words, p in sums.items() if p * num >= 5]
@@ -101,7 +101,7 @@ def test_samples_have_the_exact_frequencies(ambiguous):
 
 
 def test_a_larger_sample_begins_with_a_smaller_one(ambiguous):
-    few, many = (ambiguous.sample(num, np.random.default_rng(3)) for num in (10, 5_000))
+    few, many = (list(ambiguous.sample(num, np.random.default_rng(3))) for num in (10, 5_000))
     assert [d.words for d in few] == [d.words for d in many[:10]]
 
 

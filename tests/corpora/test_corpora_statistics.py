@@ -1,8 +1,13 @@
 import json
+from collections import Counter
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corpora import Files, TokenizerConfig, corpus_statistics, load_splits
+from corpora.statistics import _quantile
 
 
 def test_figures_by_hand(folder):
@@ -31,3 +36,23 @@ def test_labels_and_kind_are_told(folder):
     assert figures["labels"] == ["x", "y"]
     assert figures["tokenizer"] == "char"
     assert figures["splits"]["test"]["overlap_share"] == 1
+
+
+@given(st.lists(st.integers(0, 30), min_size=1), st.floats(0, 1))
+def test_quantiles_are_those_of_numpy(values, share):
+    assert _quantile(np.bincount(values), share) == pytest.approx(np.quantile(values, share))
+
+
+def test_figures_do_not_hang_on_what_is_looked_at_together(folder, monkeypatch):
+    rng = np.random.default_rng(0)
+    for name in ("train", "test"):
+        rows = [" ".join(rng.choice(list("abcd"), rng.integers(1, 5))) for _ in range(300)]
+        (folder / f"{name}.txt").write_text("\n".join(rows), "utf-8")
+    splits = load_splits(Files(path=folder))
+    figures = corpus_statistics(splits)
+    train, test = ([bytes(s) for s in split] for split in (splits.train, splits.test))
+    assert figures["splits"]["train"]["duplicates"] == 300 - len(set(train)) > 50
+    assert figures["splits"]["test"]["overlap"] == sum(Counter(test)[each] for each in set(train))
+    monkeypatch.setattr("corpora.sentences._STRETCH", 7)
+    monkeypatch.setattr("corpora.statistics._AT_ONCE", 7)
+    assert corpus_statistics(splits) == figures

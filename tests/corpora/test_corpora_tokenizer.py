@@ -1,12 +1,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from corpora import BOS, EOS, PAD, UNK, Tokenizer, TokenizerConfig
+from corpora.tokenizer import LineSample, WordCounts
 
 KINDS = ("word", "unigram", "bpe", "char")
 LINES = ["the cat sat on the mat .", "the dog sat by the door !", "a cat and a dog , asleep"] * 5
@@ -38,7 +40,7 @@ def test_training_is_deterministic_and_bytes_make_the_same_tokenizer(kind):
     assert train(LINES, kind, 60).to_bytes() == tokenizer.to_bytes()
     again = Tokenizer.from_bytes(tokenizer.to_bytes())
     assert again.to_bytes() == tokenizer.to_bytes()
-    assert again.encode_all(LINES) == tokenizer.encode_all(LINES)
+    assert [again.encode(line) for line in LINES] == [tokenizer.encode(line) for line in LINES]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -112,8 +114,9 @@ def test_nothing_is_lost_of_very_long_lines(kind):
     long = " ".join(f"w{i % 50}" for i in range(20_000))
     tokenizer = train([long, "q" * 200_000], kind, 200)
     assert UNK not in tokenizer.encode("w49 w7")
-    assert len(tokenizer.encode_all([long], limit=9)[0]) == 9
-    assert tokenizer.encode_all([long], limit=9)[0] == tokenizer.encode(long)[:9]
+    ids, lengths = tokenizer.encode_all(["w7", long, ""], limit=9)
+    assert lengths.tolist() == [len(tokenizer.encode("w7")), 9, 0]
+    assert ids.tolist() == tokenizer.encode("w7") + tokenizer.encode(long)[:9]
 
 
 def test_a_word_of_a_thousand_characters_is_kept_and_a_longer_one_is_unknown():
@@ -130,7 +133,7 @@ def test_blanks_of_all_kinds_separate_words(text):
 def test_of_nothing_comes_nothing():
     tokenizer = train(["a"])
     assert tokenizer.encode("") == tokenizer.encode(" \u2581") == []
-    assert tokenizer.encode_all([]) == []
+    assert [part.tolist() for part in tokenizer.encode_all([])] == [[], []]
     assert tokenizer.decode([]) == ""
 
 
@@ -172,3 +175,36 @@ def test_a_model_whose_pieces_are_no_utf_8_is_refused():
     assert model.count("\u2581asleep".encode()) == 1
     with pytest.raises(ValueError, match="pieces that are not UTF-8"):
         Tokenizer.from_bytes(model.replace("\u2581asleep".encode(), "\u2581".encode() + b"\xff\xfe\xff\xfe\xff\xfe"))
+
+
+def test_the_rare_words_of_a_vast_text_are_forgotten(monkeypatch):
+    monkeypatch.setattr("corpora.tokenizer.MOST_WORDS", 100)
+    counts = WordCounts()
+    for block in range(50):
+        counts.add(WordCounts.look(["a b a"] + [f"w{block} x{i % 40}" for i in range(block, block + 30)]))
+        assert len(counts._counts) <= 100
+    tokenizer = Tokenizer.learn(counts, TokenizerConfig(vocabulary_size=4))
+    assert tokenizer.encode("a b w49") == [4, 5, UNK]
+    assert (counts._counts["a"], counts._counts["b"]) == (100, 50)  # frequent words are counted to the last
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_lines_are_drawn_evenly_whatever_the_blocks(monkeypatch, size):
+    monkeypatch.setattr("corpora.tokenizer.MOST_CHARACTERS", 5 * 100)
+    lines, sample = [f"{i:05d}" for i in range(1000)], LineSample()
+    for start in range(0, 1000, size):
+        sample.add(LineSample.look(lines[start : start + size]))
+        assert sum(len(line) for _, line in sample._kept) <= 500
+    kept = [int(line) for _, line in sample._kept]
+    assert kept == sorted(kept)
+    assert 40 <= len(kept) <= 100
+    assert np.mean(kept) == pytest.approx(500, abs=4 * 1000 / np.sqrt(12 * len(kept)))
+    whole = LineSample()
+    whole.add(LineSample.look(lines))
+    assert kept == [int(line) for _, line in whole._kept]
+
+
+def test_a_text_within_the_bounds_is_taken_whole():
+    sample = LineSample()
+    sample.add(LineSample.look(["a" * 25_000, "b"]))
+    assert [len(line) for _, line in sample._kept] == [10_000, 10_000, 5_000, 1]

@@ -111,7 +111,9 @@ def test_a_file_of_other_words_and_one_for_pieces_are_refused(splits: Splits, tm
         space(tmp_path, "dog 1 2 3").vectors(pieces, 3)
 
 
-def test_ppmi_is_that_of_counts_by_hand(splits: Splits) -> None:
+@pytest.mark.parametrize("at_once", [2**16, 7])
+def test_ppmi_is_that_of_counts_by_hand(splits: Splits, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("corpora.sentences._STRETCH", at_once)
     window, size = 2, len(splits.tokenizer)
     counts = np.zeros((size, size))
     for i in range(len(splits.train)):

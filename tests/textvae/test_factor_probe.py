@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from corpora import Grammar
 from corpora.grammar import FACTORS
+from corpora.texts import gather
 from latent.measures import Estimate, share_estimate
 from textvae.factor_probe import FactorScore, probe_factors
 
@@ -185,7 +186,7 @@ def test_values_that_only_the_held_out_half_has_are_wrong() -> None:
 def test_of_the_grammar() -> None:
     """All factors by their names, read from the counts of the words that mark some of them."""
     corpus = Grammar(num_train=1, num_valid=1, num_test=500)
-    sentences, factors = corpus.read()["test"].sentences, corpus.factors()["test"]
+    sentences, factors = gather(corpus.read())["test"].sentences, corpus.factors()["test"]
     marks = ["?", "not", "n't", "will", "is", "are", "and", "but", "because", "although", "please", "he", "they"]
     means = torch.tensor([[float(s.split().count(mark)) for mark in marks] for s in sentences])
     means += 0.01 * noise(500, len(marks), 0).float()
