@@ -49,6 +49,9 @@ ROWS = {
     "freebits": Row("freebits", ("objective",), warm_up),
     "bnvae2020": Row("bnvae2020", ("model.posterior",)),
     "skip2019": Row("skip2019", ("model.skip",)),
+    "skip_bnvae": Row(
+        "skip2019", ("model.skip", "model.posterior"), lambda steps: ("model.posterior={kind: batch_norm, gamma: 0.6}",)
+    ),
     "cyclical2019": Row(
         "cyclical2019",
         ("objective.kl_weight",),
