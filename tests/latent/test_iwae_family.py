@@ -72,12 +72,12 @@ def log_marginal(model: Free, batch: VectorBatch) -> Tensor:
 
 
 def signal_to_noise(k: int, gradient: str, num_bounds: int = 1) -> tuple[float, float]:
-    """|mean| / deviation of 10,000 estimates of the gradients by the posterior's mean and by the decoder's offset.
+    """|mean| / deviation of 20,000 estimates of the gradients by the posterior's mean and by the decoder's offset.
 
     The exact posterior's means are off by 0.1, and so is the decoder.
     """
     torch.manual_seed(0)
-    model, num_rows, num_samples = LinearGaussian(), 10_000, k * num_bounds
+    model, num_rows, num_samples = LinearGaussian(), 20_000, k * num_bounds
     batch = repeated(model, num_rows)
     exact = model.posterior(batch)
     mean = (exact.mean + 0.1).detach().requires_grad_()
