@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from corpora.images import image_evaluation_batches
+from corpora.images import ImageBatch, image_evaluation_batches
 from imagevae.session import TrainedImages, open_trained_images
 from latent.bound import IwaeObjective
 from latent.training import Run
@@ -29,16 +29,15 @@ BOUNDS = {
 }
 
 
-def gradient(trained: TrainedImages, objective: IwaeObjective, batch: object) -> Tensor:
+def gradient(trained: TrainedImages, objective: IwaeObjective, batch: ImageBatch) -> Tensor:
     """One estimate, of all the weights in a row."""
-    trained.model.zero_grad()
     terms = trained.model(batch, objective.num_samples, path_gradient=objective.path_gradient)
-    objective(terms, 0).value.backward()
-    return torch.cat([weight.grad.flatten() for weight in trained.model.parameters()])  # type: ignore[union-attr]
+    found = torch.autograd.grad(objective(terms, 0).value, list(trained.model.parameters()))
+    return torch.cat([each.flatten() for each in found])
 
 
-def signal_to_noise(estimates: Iterator[Tensor]) -> tuple[Tensor, int]:
-    """|mean| / standard deviation of each weight, by sums, and the number of estimates."""
+def signal_to_noise(estimates: Iterator[Tensor]) -> Tensor:
+    """|mean| / standard deviation of each weight, by sums."""
     first = next(estimates)
     count, total, squares = (
         1,
@@ -48,7 +47,7 @@ def signal_to_noise(estimates: Iterator[Tensor]) -> tuple[Tensor, int]:
     for each in estimates:  # from the first one's values, so that the squares do not cancel
         count, total, squares = count + 1, total + (each - first), squares + (each - first).double().square()
     variance = (squares - total.square() / count) / (count - 1)
-    return ((first + total / count).abs() / variance.sqrt()).nan_to_num(0.0), count
+    return ((first + total / count).abs() / variance.sqrt()).nan_to_num(0.0)
 
 
 def main() -> None:
@@ -71,7 +70,7 @@ def main() -> None:
         for k in given.draws:
             objective = IwaeObjective(num_samples=k * settings.get("num_bounds", 1), **settings)
             torch.manual_seed(0)
-            ratio, _ = signal_to_noise(gradient(trained, objective, batch) for _ in range(given.repeats))
+            ratio = signal_to_noise(gradient(trained, objective, batch) for _ in range(given.repeats))
             print(f"| {name} | {k} | {ratio[of_encoder].mean():.3f} | {ratio[~of_encoder].mean():.3f} |", flush=True)
 
 

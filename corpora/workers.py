@@ -44,7 +44,7 @@ def in_order(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num: 
     if num == 1 or len(first) < FEWEST_ITEMS:
         yield from map(function, chain(first, items))
         return
-    pool = ProcessPoolExecutor(num, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    pool = open_workers(num)
     try:
         pending: deque[Future[ResultT]] = deque()
         for item in chain(first, items):
@@ -60,6 +60,11 @@ def in_order(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], num: 
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def open_workers(num: int) -> ProcessPoolExecutor:
+    """So many processes, none of which outlives this one or hears an interrupt; they take seconds to start."""
+    return ProcessPoolExecutor(num, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
 
 def _begin() -> None:

@@ -16,12 +16,14 @@ from imagevae.structured import ConditionalMeasures
 from latent.reporting import (
     BOUND_ROWS,
     NLL_ROWS,
+    OF_BOUND,
     REFINED_ROWS,
     Rows,
     TextTable,
     measures_table,
     shown,
     table_lines,
+    unless_lacking,
     verdict_lines,
 )
 
@@ -97,14 +99,9 @@ OF_EVERY_MODEL: Rows[ImageMeasures] = {
     "squared error of a pixel": lambda m: shown(m.squared_error, 4),
     "checkpoint": lambda m: m.checkpoint,
 }
-LACKING = (*(name for name in NLL_ROWS if name != "verdict"), "bits per dimension", "−ELBO", "reconstruction")
+LACKING = (*OF_BOUND, "bits per dimension", "reconstruction")  # where nothing was trained by a likelihood
 
-
-def _unless_lacking(name: str, cell: Callable[[ImageMeasures], str]) -> Callable[[ImageMeasures], str]:
-    return lambda m: "" if m.likelihood == "none" and name in LACKING else cell(m)
-
-
-MEASURE_ROWS: Rows[ImageMeasures] = {name: _unless_lacking(name, cell) for name, cell in OF_EVERY_MODEL.items()}
+MEASURE_ROWS: Rows[ImageMeasures] = unless_lacking(OF_EVERY_MODEL, lambda m: LACKING if m.likelihood == "none" else ())
 
 
 def measured_lines(name: str, measures: ImageMeasures, class_names: Sequence[str]) -> list[str]:

@@ -9,12 +9,14 @@ from latent.measures import Estimate
 from latent.reporting import (
     BOUND_ROWS,
     NLL_ROWS,
+    OF_BOUND,
     REFINED_ROWS,
     Rows,
     TextTable,
     measures_table,
     shown,
     table_lines,
+    unless_lacking,
     verdict_lines,
 )
 from textvae.factor_probe import FactorScore
@@ -45,15 +47,11 @@ OF_WORDS = ("PPL", "bits per character")
 LACKING: Mapping[Likelihood, tuple[str, ...]] = {
     "words": (),
     "vectors": OF_WORDS,
-    "none": (*(name for name in NLL_ROWS if name != "verdict"), *OF_WORDS, "−ELBO"),
+    "none": (*OF_BOUND, *OF_WORDS),
 }
 
 
-def _unless_lacking(name: str, cell: Callable[[Measures], str]) -> Callable[[Measures], str]:
-    return lambda m: "" if name in LACKING[m.likelihood] else cell(m)
-
-
-MEASURE_ROWS: Rows[Measures] = {name: _unless_lacking(name, cell) for name, cell in OF_EVERY_MODEL.items()}
+MEASURE_ROWS: Rows[Measures] = unless_lacking(OF_EVERY_MODEL, lambda m: LACKING[m.likelihood])
 
 
 def _excess(measures: Measures) -> str:

@@ -1,11 +1,12 @@
 """What may end the process that does it is done in another one."""
 
 import functools
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from corpora.workers import open_workers
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
@@ -28,5 +29,5 @@ def apart(
 
 @functools.cache
 def _other_process() -> ProcessPoolExecutor:
-    """One for all calls, as it takes seconds to start; it ends with this process."""
-    return ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn"))
+    """One for all calls."""
+    return open_workers(1)

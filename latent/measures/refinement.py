@@ -27,12 +27,6 @@ LEARNING_RATES: Mapping[Start, float] = {"posterior": 0.03, "prior": 0.3}  # at 
 NUM_DRAWS = 8  # of the bound in a step
 
 
-WHY_NOT = {
-    True: "no z, and so no posterior",
-    False: NOT_FREE,
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Refinement:
     """So many steps, from the encoder's q or from N(0, I), with no encoder at all. Raises ValueError for none."""
@@ -158,7 +152,8 @@ def refine_split(
     posterior is not free to be refined.
     """
     if model.latent_size == 0 or not model.posterior_is_free:
-        raise ValueError(f"--refine: {type(model).__name__} has {WHY_NOT[model.latent_size == 0]}; leave --refine out")
+        reason = NOT_FREE if model.latent_size > 0 else "no z, and so no posterior"
+        raise ValueError(f"--refine: {type(model).__name__} has {reason}; leave --refine out")
     own_seed = int(torch.randint(2**62, (), generator=torch.Generator().manual_seed(seed)))
     with evaluating(model, own_seed):
         found = [refine_posterior(model, batch.to(device), refinement) for batch in batches]

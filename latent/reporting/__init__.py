@@ -3,6 +3,7 @@
 from latent.reporting.tables import (
     BOUND_ROWS,
     NLL_ROWS,
+    OF_BOUND,
     REFINED_ROWS,
     Rows,
     TextTable,
@@ -10,12 +11,14 @@ from latent.reporting.tables import (
     negated,
     shown,
     table_lines,
+    unless_lacking,
     verdict_lines,
 )
 
 __all__ = [
     "BOUND_ROWS",
     "NLL_ROWS",
+    "OF_BOUND",
     "REFINED_ROWS",
     "Rows",
     "TextTable",
@@ -23,5 +26,6 @@ __all__ = [
     "negated",
     "shown",
     "table_lines",
+    "unless_lacking",
     "verdict_lines",
 ]

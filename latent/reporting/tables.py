@@ -1,7 +1,7 @@
 """Tables for the terminal and the report: rows of a name and a text for each run."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,18 @@ BOUND_ROWS: Rows[Any] = {
     "shuffled-z gain": lambda m: shown(m.shuffled_gain),
     "prior-z gain": lambda m: shown(m.prior_gain),
 }
+
+
+OF_BOUND = (*(name for name in NLL_ROWS if name != "verdict"), "−ELBO")  # what a loss that is none does not have
+
+
+def unless_lacking(rows: Rows[MeasuresT], lacking: Callable[[MeasuresT], Collection[str]]) -> Rows[MeasuresT]:
+    """The same rows, empty for a run that lacks what they say."""
+
+    def unless(name: str, cell: Callable[[MeasuresT], str]) -> Callable[[MeasuresT], str]:
+        return lambda measures: "" if name in lacking(measures) else cell(measures)
+
+    return {name: unless(name, cell) for name, cell in rows.items()}
 
 
 def of_refined(cell: Callable[[RefinedFigures], str]) -> Callable[[Any], str]:

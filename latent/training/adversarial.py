@@ -45,13 +45,9 @@ class AdversarialUpdate:
 
     def prepare(self, state: TrainState) -> None:
         """Give the state a discriminator; its weights are drawn after those of the model, which they leave alone."""
-        model = state.model
-        like = next(model.parameters())
-        module = nn.Sequential(
-            nn.Linear(model.latent_size, self.hidden_size), nn.ReLU(), nn.Linear(self.hidden_size, 1)
-        ).to(like.device, like.dtype)
-        optimizer = torch.optim.Adam(module.parameters(), lr=self.learning_rate, betas=BETAS, fused=True)
-        state.adversary = Adversary(module, optimizer)
+        size = state.model.latent_size
+        module = nn.Sequential(nn.Linear(size, self.hidden_size), nn.ReLU(), nn.Linear(self.hidden_size, 1))
+        state.adversary = adversary_of(state.model, module, self.learning_rate)
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of the model and one of the discriminator.
@@ -94,6 +90,13 @@ class AdversarialUpdate:
         """Raise ValueError for a model without a z to tell apart."""
         if model.latent_size == 0:
             raise ValueError(f"update.kind: adversarial needs a z, and {type(model).__name__} has none; use joint")
+
+
+def adversary_of(model: LatentModel[Any], module: nn.Module, learning_rate: float) -> Adversary:
+    """A discriminator where the model is and of its type, with an Adam of its own."""
+    like = next(model.parameters())
+    module = module.to(like.device, like.dtype)
+    return Adversary(module, torch.optim.Adam(module.parameters(), lr=learning_rate, betas=BETAS, fused=True))
 
 
 def negative_log(logits: Float[Tensor, "*M"]) -> Float[Tensor, ""]:

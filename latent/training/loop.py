@@ -115,7 +115,8 @@ def _train_on(training: Training, window: Window) -> None:
             if not row:
                 guard.stop(state.step - 1, "every loss so far is")
             found = of_the_first(state.accelerator, lambda: validate(state, training.data.validation))
-            found = {name: found[name] for name in found if recipe.update.trains_bound or name not in OF_BOUND}
+            if not recipe.update.trains_bound:
+                found = {name: value for name, value in found.items() if name not in OF_BOUND}
             found |= {"kl_weight": row["kl_weight"]}
             if not all(map(math.isfinite, found.values())):
                 guard.stop(state.step - 1, "a figure of the validation is")

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.distributions import at_least_float32
-from latent.training.adversarial import BETAS, negative_log, prior_draws
+from latent.training.adversarial import adversary_of, negative_log, prior_draws
 from latent.training.joint import Batches, Metrics, backward, descend_by_gradient, gather, terms_of
-from latent.training.state import Adversary, TrainState
+from latent.training.state import TrainState
 
 Features = Float[Tensor, "M F"]
 Logits = Float[Tensor, " M"]
@@ -96,12 +96,8 @@ class VaeGanUpdate:
 
     def prepare(self, state: TrainState) -> None:
         """Give the state a discriminator; its weights are drawn after those of the model, which they leave alone."""
-        model = state.model
-        like = next(model.parameters())
-        module = generative(model).discriminator(self.channels, self.hidden_size, self.feature_layer)
-        module = module.to(like.device, like.dtype)
-        optimizer = torch.optim.Adam(module.parameters(), lr=self.learning_rate, betas=BETAS, fused=True)
-        state.adversary = Adversary(module, optimizer)
+        module = generative(state.model).discriminator(self.channels, self.hidden_size, self.feature_layer)
+        state.adversary = adversary_of(state.model, module, self.learning_rate)
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take a step of the encoder and of the other two, unless they pause. Raises as `losses` does."""
