@@ -26,6 +26,7 @@ from latent.measures import (
     Measured,
     Precision,
     Refinement,
+    check_refinement,
     evaluating,
     mean_estimate,
     measure_split,
@@ -89,6 +90,8 @@ def measure(
     images = choose_images(trained, split, limit, seed)
     batches = list(image_evaluation_batches(images, images_at_once(trained.form)))
     model, device = trained.model, trained.device
+    has_bound = trained.recipe.update.trains_bound
+    check_refinement(refinement, has_bound=has_bound)
     settings: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision}
     found = measure_split(
         model, batches, device, num_samples, rows_at_once=rows_at_once(trained.form), refinement=refinement, **settings
@@ -98,7 +101,7 @@ def measure(
     bits = found.weighted.nll / (trained.form.num_scored * math.log(2))
     errors = squared_errors(trained, batches, found.terms.posterior.mean)
     conditional, more = measure_conditional(model, batches, found, device, num_samples, half_width, seed)
-    has_bound, of_bits = trained.recipe.update.trains_bound, {"bits_per_dimension": mean_estimate(bits)}
+    of_bits = {"bits_per_dimension": mean_estimate(bits)}
     layers, of_layers = _layers(trained, batches, split, limit, seed)
     figures = ImageMeasures(
         split=split,

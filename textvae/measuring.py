@@ -19,6 +19,7 @@ from latent.measures import (
     Measured,
     Precision,
     Refinement,
+    check_refinement,
     mean_estimate,
     measure_split,
     ratio_estimate,
@@ -91,7 +92,7 @@ def measure(
     batches = list(evaluation_batches(sentences, TOKENS_AT_ONCE))
     model, device = trained.model, trained.device
     likelihood = trained.recipe.model.likelihood
-    _check_refinement(likelihood, refinement)
+    check_refinement(refinement, has_bound=likelihood != "none")
     given: dict[str, Any] = {"half_width": half_width, "seed": seed, "precision": precision, "refinement": refinement}
     found = measure_split(model, batches, device, num_samples, rows_at_once=ROWS_AT_ONCE, **given)
     gains = gain_by_position(model, batches, found.terms, device, seed)
@@ -127,11 +128,6 @@ def measure(
     undefined = torch.full_like(nll, math.nan)
     lacking = {"nll": undefined, "elbo": undefined} if likelihood == "none" else {}
     return Measured(figures, {**found.per_example, **lacking, **of_text})
-
-
-def _check_refinement(likelihood: Likelihood, refinement: Refinement | None) -> None:
-    if likelihood == "none" and refinement is not None:
-        raise ValueError("--refine: this model's loss is no likelihood, and it has no bound; leave --refine out")
 
 
 def _of_likelihood(

@@ -16,7 +16,7 @@ from latent.measures.intervals import (
     ratio_estimate,
     share_estimate,
 )
-from latent.measures.refinement import RefinedFigures, Refinement
+from latent.measures.refinement import RefinedFigures, Refinement, check_refinement
 from latent.measures.rounding import Precision, Rounding, choose_rounding
 from latent.measures.split import NotFiniteError, SplitTerms, encode_split, evaluating
 from latent.measures.summary import BoundMeasures, Measured, MeasuresT, SplitMeasured, measure_split
@@ -45,6 +45,7 @@ __all__ = [
     "active_units",
     "bootstrap_estimate",
     "chain_estimate",
+    "check_refinement",
     "choose_rounding",
     "encode_split",
     "evaluating",

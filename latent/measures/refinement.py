@@ -138,6 +138,12 @@ def refine_posterior(model: LatentModel[BatchT], batch: BatchT, refinement: Refi
     return with_parameters(q, tuple(each.detach() for each in parameters))
 
 
+def check_refinement(refinement: Refinement | None, *, has_bound: bool) -> None:
+    """Raise ValueError for a refinement of a posterior by a bound where the loss was none."""
+    if refinement is not None and not has_bound:
+        raise ValueError("--refine: this model's loss is no likelihood, and it has no bound; leave --refine out")
+
+
 def refine_split(
     model: LatentModel[BatchT],
     batches: Sequence[BatchT],

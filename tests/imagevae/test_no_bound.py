@@ -158,6 +158,13 @@ def test_gaps_are_refused(opened: dict[str, TrainedImages]) -> None:
     assert line.endswith("gaps are of the bound on log p(x) by a z, and this model has none")
 
 
+def test_there_is_no_bound_to_refine_by(opened: dict[str, TrainedImages]) -> None:
+    done = textvae("measure", opened["gan"].run.path, "--refine", "3")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.endswith("--refine: this model's loss is no likelihood, and it has no bound; leave --refine out")
+
+
 def test_the_images_judged_are_those_that_the_loss_has_trained(opened: dict[str, TrainedImages]) -> None:
     """E[x|z] of a VAE/GAN, which its discriminator was shown; draws of p(x|z) of a VAE."""
     labels = torch.zeros(20, dtype=torch.int64)
