@@ -86,13 +86,14 @@ def _read_examples(kind: AnyKind, path: Path, figures: BoundMeasures) -> dict[st
         if file.metadata.num_rows != figures.num_examples:
             rows = f"{file.metadata.num_rows} rows for {figures.num_examples} {kind.examples}"
             raise StoredMeasuresError(path, rows)
-        missing = [name for name in kind.columns if name not in file.schema_arrow.names]
+        names = [*kind.columns, *kind.of_some(figures)]
+        missing = [name for name in names if name not in file.schema_arrow.names]
         if missing:
             raise StoredMeasuresError(path, f"no column {missing[0]}")
-        table = file.read(columns=list(kind.columns))
+        table = file.read(columns=names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StoredMeasuresError(path, str(error)) from error
-    columns = {name: table.column(name) for name in kind.columns}
+    columns = {name: table.column(name) for name in names}
     for name, column in columns.items():
         if column.type != pa.float64() or column.null_count or len(column) != figures.num_examples:
             raise StoredMeasuresError(path, f"column {name}: one number for each {kind.example} is needed")
@@ -106,8 +107,8 @@ def _check_together(
 ) -> None:
     """A kill between the two files leaves the examples of one measuring beside the figures of another."""
     with np.errstate(invalid="ignore", over="ignore"):  # a hostile mean need not be finite
-        for name in kind.differenced:
-            mean, expected = float(values[name].mean()), getattr(figures, name).value
+        for name in (*kind.differenced, *kind.of_some(figures)):
+            mean, expected = float(values[name].mean()), kind.figure(figures, name).value
             if not np.isclose(mean, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
                 raise StoredMeasuresError(path, f"its mean {name}, {mean:.6g}, is not that of {path.stem}.json")
         problem = kind.problem(figures, values)
