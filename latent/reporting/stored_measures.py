@@ -73,7 +73,8 @@ def _read_figures(kind: AnyKind, path: Path, split: str) -> BoundMeasures:
     if not 1 <= figures.num_examples <= MAX_EXAMPLES or figures.num_samples < 1:
         counts = f"{figures.num_examples} {kind.examples}, {figures.num_samples} importance samples"
         raise StoredMeasuresError(path, f"{counts} cannot be")
-    numbers = {name: getattr(figures, name).value for name in (*kind.by_example, *kind.of_the_whole)}
+    names = (*kind.by_example, *kind.of_the_whole, *kind.of_some(figures))
+    numbers = {name: kind.figure(figures, name).value for name in names}
     for name, value in (*numbers.items(), *(("kl_per_dimension", value) for value in figures.kl_per_dimension)):
         if math.isfinite(value) and abs(value) > LARGEST:
             raise StoredMeasuresError(path, f"{name}: {value:.3g} cannot be")

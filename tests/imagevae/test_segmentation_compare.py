@@ -91,5 +91,11 @@ def test_overlaps_that_are_not_those_of_the_figures_are_refused(runs: list[Run])
         save_measures(runs[0], Measured(found.figures, lacking))
         with pytest.raises(StoredMeasuresError, match=f"no column {NAMES[1]}"):
             load_measures(KIND, runs[0], "test")
+        path = runs[0].path / "measures/test.json"
+        figures = json.loads(path.read_text())
+        figures["conditional"]["masks"][NAMES[1]]["value"] = 1e200
+        path.write_text(json.dumps(figures))
+        with pytest.raises(StoredMeasuresError, match=f"{NAMES[1]}: 1e\\+200 cannot be"):
+            load_measures(KIND, runs[0], "test")
     finally:
         save_measures(runs[0], found)
