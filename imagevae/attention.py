@@ -32,6 +32,24 @@ class Filters:
         return found / self.intensity.view(-1, 1, 1, 1)
 
 
+@dataclass(frozen=True)
+class Place:
+    r"""Where N×N filters are: the middle g_X, g_Y and the stride δ in pixels, counted from 1; ln σ² and ln γ."""
+
+    centre_x: Float[Tensor, " B"]
+    centre_y: Float[Tensor, " B"]
+    stride: Float[Tensor, " B"]
+    log_variance: Float[Tensor, " B"]
+    log_intensity: Float[Tensor, " B"]
+
+    def window(self, num_filters: int) -> Float[Tensor, "B 4"]:
+        r"""Left, top, right and bottom: \(g \mp (\tfrac{N - 1}{2} \delta + \sigma)\), σ beyond the outer filters."""
+        reach = (num_filters - 1) / 2 * self.stride + (0.5 * self.log_variance).exp()
+        return torch.stack(
+            [self.centre_x - reach, self.centre_y - reach, self.centre_x + reach, self.centre_y + reach], 1
+        )
+
+
 def filters(parameters: Float[Tensor, "B 5"], num_filters: int, height: int, width: int) -> Filters:
     r"""Filters from \((\tilde g_X, \tilde g_Y, \ln \sigma^2, \ln \tilde\delta, \ln \gamma)\), A×B being width × height:
 
@@ -39,12 +57,20 @@ def filters(parameters: Float[Tensor, "B 5"], num_filters: int, height: int, wid
        \delta = \tfrac{\max(A, B) - 1}{N - 1} \tilde\delta. \]
     A single filter has no distance to another.
     """
+    place = placed(parameters, num_filters, height, width)
+    return Filters(
+        filterbank(place.centre_y, place.stride, place.log_variance, num_filters, height),
+        filterbank(place.centre_x, place.stride, place.log_variance, num_filters, width),
+        place.log_intensity.exp(),
+    )
+
+
+def placed(parameters: Float[Tensor, "B 5"], num_filters: int, height: int, width: int) -> Place:
+    """Where the five numbers put the filters, as in `filters`."""
     centre_x, centre_y, log_variance, log_stride, log_intensity = at_least_float32(parameters).unbind(1)
     stride = (max(height, width) - 1) / max(1, num_filters - 1) * log_stride.exp()
-    return Filters(
-        filterbank((height + 1) / 2 * (centre_y + 1), stride, log_variance, num_filters, height),
-        filterbank((width + 1) / 2 * (centre_x + 1), stride, log_variance, num_filters, width),
-        log_intensity.exp(),
+    return Place(
+        (width + 1) / 2 * (centre_x + 1), (height + 1) / 2 * (centre_y + 1), stride, log_variance, log_intensity
     )
 
 
@@ -97,6 +123,11 @@ class Attention(nn.Module):
         found: Filters = self(state)
         return found.write(window.unflatten(1, shape)).flatten(1)
 
+    def windows(self, state: Float[Tensor, "B F"]) -> Float[Tensor, "B 1 4"]:
+        """The edges of the window in pixels, as those of a `Place`."""
+        place = placed(self.place(state), self.num_filters, self.form.height, self.form.width)
+        return place.window(self.num_filters).unsqueeze(1)
+
 
 class WholeImage(nn.Module):
     """No attention: a window is the image."""
@@ -112,3 +143,7 @@ class WholeImage(nn.Module):
     def write(self, state: Float[Tensor, "B F"], window: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The window."""
         return window
+
+    def windows(self, state: Float[Tensor, "B F"]) -> Float[Tensor, "B 0 4"]:
+        """None: there is nothing to be pointed at."""
+        return state.new_zeros(len(state), 0, 4)

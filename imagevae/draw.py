@@ -1,5 +1,6 @@
 """DRAW's networks, and the posterior over all that it draws, one step after another (Gregor et al. 2015)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,12 +75,14 @@ class Decoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "N TZ"]) -> Float[Tensor, "T N D"]:
         """The canvases after each of the T steps."""
+        return torch.stack([canvas for canvas, _ in self.steps(z)])
+
+    def steps(self, z: Float[Tensor, "N TZ"]) -> Iterator[tuple[Float[Tensor, "N D"], Float[Tensor, "N F"]]]:
+        """The canvas after each step, and the h of which the step's writing was made."""
         canvas, state = self.start.expand(len(z), -1), rest(self.cell, len(z))
-        found = []
         for one in z.split(self.latent_size, 1):
             canvas, state = self.step(one, canvas, state)
-            found.append(canvas)
-        return torch.stack(found)
+            yield canvas, state[0]
 
 
 def rest(cell: nn.LSTMCell, size: int) -> State:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from corpora.images import ImageBatch, Images, image_evaluation_batches
+from imagevae.drawing import MOST_SHOWN, Drawing
 from imagevae.session import TrainedImages
 from imagevae.side import images_at_once
 from latent.distributions import concatenate
@@ -30,9 +31,21 @@ def sample(
 def draw(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> Float[Tensor, "N C H W"]:
     """The image shown of a draw of the prior for each class; a model that is not conditional heeds none."""
     batch = blank_batch(trained, labels)
+    return decode(trained, _of_prior(trained, batch, seed), batch)
+
+
+def drawing(trained: TrainedImages, labels: Int64[Tensor, " N"], seed: int = 0) -> Drawing | None:
+    """How the first of the images that `draw` draws came about, of a model that draws in steps."""
+    batch = blank_batch(trained, labels)
+    first = torch.arange(min(len(labels), MOST_SHOWN), device=trained.device)
+    z = _of_prior(trained, batch, seed)[first]
+    with evaluating(trained.model, 0):
+        return trained.model.drawing(z, batch.take(first))
+
+
+def _of_prior(trained: TrainedImages, batch: ImageBatch, seed: int) -> Float[Tensor, "N Z"]:
     with evaluating(trained.model, seed):
-        z = trained.model.prior(batch).sample()
-    return decode(trained, z, batch)
+        return trained.model.prior(batch).sample()
 
 
 def simulated(trained: TrainedImages, z: Float[Tensor, "B Z"], batch: ImageBatch) -> ImageBatch:

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 from jaxtyping import Float
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,6 +18,7 @@ PIXELS_PER_CELL = 56  # of the shorter side of an image on the page, at least
 DPI = 100
 MOST_CELLS = 2_000  # of one picture
 GREY = "0.35"
+WINDOW = "#d62728"
 
 
 def grid_png(
@@ -25,8 +27,11 @@ def grid_png(
     *,
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
+    windows: Float[Tensor, "N R 4"] | None = None,
 ) -> bytes:
     """N images between 0 and 1 in rows of `num_columns`, the first row by row; one channel is shown in grey.
+
+    Each image's `windows` are framed: left, top, right and bottom in pixels counted from 1, as far as they are in it.
 
     Raises ValueError for none, or for more than a picture can hold.
     """
@@ -49,6 +54,10 @@ def grid_png(
         axes.set_xticks(
             [(column + 0.5) * (width + 1) for column in range(len(column_labels))], column_labels, parse_math=False
         )
+        if windows is not None:
+            frames = _frames(windows, num_columns, height, width)
+            axes.add_collection(LineCollection(frames, colors=WINDOW, linewidths=1.2))
+            axes.set(xlim=(-0.5, sheet.shape[1] - 0.5), ylim=(sheet.shape[0] - 0.5, -0.5))
         for spine in axes.spines.values():
             spine.set_visible(False)
         buffer = io.BytesIO()
@@ -66,6 +75,21 @@ def _sheet(images: Float[Tensor, "N C H W"], num_rows: int, num_columns: int) ->
         sheet[divmod(index, num_columns)][:height, :width] = shown[index]
     canvas = sheet.swapaxes(1, 2).reshape(num_rows * (height + 1), num_columns * (width + 1), -1)
     return canvas[..., 0] if canvas.shape[-1] == 1 else canvas
+
+
+def _frames(
+    windows: Float[Tensor, "N R 4"], num_columns: int, height: int, width: int
+) -> list[Float[np.ndarray, "5 2"]]:
+    """Closed lines on the sheet, whose pixels' middles are counted from 0."""
+    frames = []
+    for index, of_image in enumerate(windows.double().cpu().numpy()):
+        row, column = divmod(index, num_columns)
+        corner = np.array([column * (width + 1), row * (height + 1)])
+        for window in of_image:
+            ends = np.clip(window.reshape(2, 2), 0.5, [width + 0.5, height + 0.5]) - 1 + corner
+            (left, top), (right, bottom) = ends
+            frames.append(np.array([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]))
+    return frames
 
 
 def save_png(path: Path, content: bytes) -> Path:

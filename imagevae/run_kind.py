@@ -11,6 +11,7 @@ from imagevae.run_report import Pictures, describe_run, sections
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import IMAGE
 from imagevae.tables import FACT_ROWS
+from latent.measures import Estimate
 from latent.reporting.comparability import other_examples
 from latent.reporting.run_kind import BOUND_FIGURES, BY_EXAMPLE, NLL_FIGURE, Row, RunKind
 from latent.reporting.stored_measures import TOLERANCE
@@ -36,6 +37,17 @@ def unlike(one: ImageMeasures, other: ImageMeasures) -> tuple[str, ...]:
     return why_not_comparable(one.likelihood, other.likelihood)
 
 
+def overlaps(figures: ImageMeasures) -> dict[str, Estimate]:
+    """What runs that predict masks have beside the others: overlaps of the foreground, image by image."""
+    masks = figures.conditional and figures.conditional.masks
+    if not masks:
+        return {}
+    return {
+        "foreground_iou_at_prior_mean": masks.foreground_iou_at_prior_mean,
+        "foreground_iou_of_averaged": masks.foreground_iou_of_averaged,
+    }
+
+
 def problem(figures: ImageMeasures, columns: Mapping[str, Float[np.ndarray, " N"]]) -> str | None:
     """What is wrong with stored bits and squared errors, if anything."""
     if not (columns["squared_error"] >= 0).all():
@@ -57,6 +69,11 @@ KIND: RunKind[TrainedImages, ImageMeasures, Pictures] = RunKind(
         **BOUND_FIGURES,
         "squared_error": Row("squared error of a pixel", 4),
     },
+    rows_of_some={
+        "foreground_iou_at_prior_mean": Row("IoU of the foreground, mean over images", 4),
+        "foreground_iou_of_averaged": Row("  of averaged probabilities", 4),
+    },
+    of_some=overlaps,
     by_example=(*BY_EXAMPLE, "bits_per_dimension", "squared_error"),
     of_likelihood=OF_LIKELIHOOD,
     unlike=unlike,

@@ -11,6 +11,7 @@ import torch
 from corpora.images import image_evaluation_batches, load_images
 from imagevae import generation
 from imagevae.completions import completions_png
+from imagevae.drawing import Drawing
 from imagevae.generation import simulated
 from imagevae.layer_measures import layers_png
 from imagevae.measuring import choose_images, digest
@@ -21,6 +22,7 @@ from imagevae.prediction import predict_folder
 from imagevae.recipe import ImageRecipe
 from imagevae.session import TrainedImages, open_trained_images
 from imagevae.side import reads_photographs
+from imagevae.strips import animated_png, strip_png
 from imagevae.tables import corpus_lines, measured_lines
 from latent.measures import Refinement
 from latent.measures.refinement import Start
@@ -58,7 +60,7 @@ def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | N
     """Images from the prior; of a conditional model a row for each draw and a column for each class.
 
     A model that is given a part of each image, or a photograph, predicts test images, a row for each; one of the
-    layers of photographs divides as many as there are samples asked for.
+    layers of photographs divides as many as there are samples asked for. One that draws in steps shows these too.
     """
     if reads_photographs(trained.recipe):
         return _divide(trained, num_samples, seed, out, label)
@@ -71,7 +73,17 @@ def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | N
     heads = names if by_class else ()
     path = _written(trained, out, "samples.png", grid_png(images, num_columns, column_labels=heads))
     about = {"labels": [names[number] for number in labels] if trained.model.num_classes else None}
-    return Shown({"picture": str(path), "seed": seed, **about}, [str(path)])
+    steps = _steps(trained, path, generation.drawing(trained, labels, seed))
+    return Shown({"picture": str(path), "seed": seed, **about, **steps}, [str(path), *steps.values()])
+
+
+def _steps(trained: TrainedImages, path: Path, drawing: Drawing | None) -> dict[str, str]:
+    """Beside the picture at `path` how it was drawn, of a model that draws in steps."""
+    if drawing is None:
+        return {}
+    strip = save_png(path.with_stem(f"{path.stem}-steps"), strip_png(drawing, trained.form))
+    animation = save_png(path.with_stem(f"{path.stem}-animated"), animated_png(drawing, trained.form))
+    return {"steps": str(strip), "animation": str(animation)}
 
 
 def _complete(trained: TrainedImages, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:

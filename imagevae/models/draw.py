@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 
 from corpora.images import ImageBatch
 from imagevae.draw import Decoder, Drawings, Encoder, Hand
+from imagevae.drawing import Drawing
 from imagevae.form import ImageForm
 from imagevae.likelihoods import Bernoulli
 from imagevae.models.image_model import IndependentPixels
@@ -103,6 +104,13 @@ class Draw(IndependentPixels):
         """The logits after each step."""
         found: Tensor = self.hand.decoder(z)
         return found
+
+    def drawing(self, z: Float[Tensor, "N Z"], batch: ImageBatch) -> Drawing:
+        """σ(c_t) after each step, and where it was written."""
+        decoder = self.hand.decoder
+        canvases, states = zip(*decoder.steps(z), strict=True)
+        windows = torch.stack([decoder.writer.windows(state) for state in states])
+        return Drawing(torch.stack([self.likelihood.mean(canvas) for canvas in canvases]), windows)
 
     def terms(
         self, q: Distribution, batch: ImageBatch, num_samples: int = 1, *, path_gradient: bool = False

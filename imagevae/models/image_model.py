@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from corpora.images import ImageBatch
+from imagevae.drawing import Drawing
 from latent.bound import LatentModel
 
 
@@ -44,3 +45,7 @@ class IndependentPixels(LatentModel[ImageBatch]):
     def drawn(self: Pixelwise, z: Float[Tensor, "B Z"], batch: ImageBatch) -> Float[Tensor, "B D"]:
         """A draw of p(x|z)."""
         return self.likelihood.sample(self.outputs(z.unsqueeze(0), batch)[0])
+
+    def drawing(self, z: Float[Tensor, "B Z"], batch: ImageBatch) -> Drawing | None:
+        """None: all pixels are made at once."""
+        return None

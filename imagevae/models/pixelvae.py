@@ -118,6 +118,9 @@ class PixelModel(LatentModel[ImageBatch]):
         uniform = torch.rand(len(z), *self.form.shape, dtype=z.dtype, device=z.device)
         return self.decoder.sample(z, uniform).flatten(1)
 
+    def drawing(self, z: Float[Tensor, "B Z"], batch: ImageBatch) -> None:
+        """None: a pixel that is drawn is not changed again."""
+
 
 class PixelVae(PixelModel):
     """A `PixelModel` with an encoder."""

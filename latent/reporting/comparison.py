@@ -124,7 +124,8 @@ def _difference(group: Group, baseline: Group) -> Difference:
     kind, ours, theirs = group.kind, group.per_example, baseline.per_example
     withheld = kind.unlike(group.runs[0].figures, baseline.runs[0].figures)
     left_out = kind.of_likelihood if withheld else ()
-    names = [name for name in kind.differenced if name not in left_out]
+    of_both = [name for name in group.of_some if name in baseline.of_some]
+    names = [name for name in (*kind.differenced, *of_both) if name not in left_out]
     geometric = [one for one in kind.geometric if one.name not in left_out]
     reasons = reasons_against(group.runs[0], baseline.runs[0]) or _not_finite(names, group, baseline)
     if reasons:

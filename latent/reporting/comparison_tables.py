@@ -18,7 +18,7 @@ OVER_SEEDS = (
     "(Welch's for a difference)."
 )
 SPREAD_LABEL = "  over seeds"
-WITHHELD = "–"
+NO_FIGURE = "–"
 
 CSV_HEAD = (
     "group", "figure", "value", "low", "high",
@@ -32,14 +32,20 @@ def figures_table(found: Comparison) -> TextTable:
     """Every figure of every group, with what it was measured on."""
     groups = found.groups
     rows: list[tuple[str, ...]] = [("verdict", *(_verdicts(group) for group in groups))]
-    for name, row in found.kind.rows.items():
-        figures = [group.figures[name] for group in groups]
-        rows.append((row.label, *(_estimate(figure.estimate, row) for figure in figures)))
-        spreads = [figure.over_seeds for figure in figures]
+    for name, row in {**found.kind.rows, **_rows_of_some(found)}.items():
+        figures = [group.figures.get(name) for group in groups]
+        rows.append((row.label, *(_estimate(figure.estimate, row) if figure else NO_FIGURE for figure in figures)))
+        spreads = [figure.over_seeds for figure in figures if figure]
         if any(spread is not None and spread.sd != 0 for spread in spreads):
-            rows.append((SPREAD_LABEL, *(_spread(figure, row) for figure in figures)))
+            rows.append((SPREAD_LABEL, *(_spread(figure, row) if figure else "" for figure in figures)))
     title = f"nats per {found.kind.example}; 95 % intervals over the {found.kind.examples}"
     return TextTable(title, ("", *_names(found)), (*rows, *_basis_rows(found)))
+
+
+def _rows_of_some(found: Comparison) -> dict[str, Row]:
+    """Of the figures that not every run has those that a group has."""
+    held = {name for group in found.groups for name in group.of_some}
+    return {name: row for name, row in found.kind.rows_of_some.items() if name in held}
 
 
 def _verdicts(group: Group) -> str:
@@ -73,10 +79,10 @@ def differences_table(found: Comparison) -> TextTable | None:
     rows: list[tuple[str, ...]] = []
     quotients = {one.quotient: one.quotient_row for one in found.kind.geometric}
     paired = {name: row for name, row in found.kind.rows.items() if name in found.kind.differenced}
-    for name, row in (paired | quotients).items():
+    for name, row in (paired | quotients | _rows_of_some(found)).items():
         nothing = 1.0 if name in quotients else 0.0
         estimates = (one.estimates.get(name) for one in comparable)
-        rows.append((row.label, *(_difference(one, nothing, row) if one else WITHHELD for one in estimates)))
+        rows.append((row.label, *(_difference(one, nothing, row) if one else NO_FIGURE for one in estimates)))
         if any(one.over_seeds for one in comparable):
             over_seeds = (one.over_seeds.get(name) for one in comparable)
             rows.append((SPREAD_LABEL, *(_difference(one, nothing, row) if one else "" for one in over_seeds)))

@@ -65,17 +65,23 @@ class Group:
     @cached_property
     def per_example(self) -> dict[str, Float[Tensor, " N"]]:
         """What stands behind the figures for each example, as a mean over the runs."""
-        columns = [run.measured.per_example for run in self.runs]
-        return {name: torch.stack([one[name].double() for one in columns]).mean(0) for name in self.kind.columns}
+        columns, names = [run.measured.per_example for run in self.runs], (*self.kind.columns, *self.of_some)
+        return {name: torch.stack([one[name].double() for one in columns]).mean(0) for name in names}
+
+    @property
+    def of_some(self) -> tuple[str, ...]:
+        """The figures that not every run has, of those that these runs do."""
+        held = [self.kind.of_some(run.figures) for run in self.runs]
+        return tuple(name for name in self.kind.rows_of_some if all(name in one for one in held))
 
     def values(self, name: str) -> list[float]:
         """The figure `name` of each run."""
-        return [getattr(run.figures, name).value for run in self.runs]
+        return [self.kind.figure(run.figures, name).value for run in self.runs]
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
         """Every figure by its name in the kind's measures."""
-        pooled = {name: mean_estimate(self.per_example[name]) for name in self.kind.by_example}
+        pooled = {name: mean_estimate(self.per_example[name]) for name in (*self.kind.by_example, *self.of_some)}
         defined = [one for one in self.kind.geometric if not any(map(math.isnan, self.values(one.name)))]
         pooled |= {one.name: UNDEFINED for one in self.kind.geometric}
         pooled |= {one.name: one.pooled(self.per_example) for one in defined}

@@ -1,7 +1,7 @@
 """A kind of run, of sentences or of images: what its side supplies, so that runs are compared and shown by one code."""
 
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -96,6 +96,8 @@ class RunKind(Generic[TrainedT, MeasuresT, ContentT]):
     - `rows`: each figure that is shown, by its name in `measures`. Those `by_example` are means of the columns of that
       name and are compared in pairs; `geometric` ones are made of columns; all others belong to the whole split, of
       which the `paired` ones have columns with their value as the mean, for their differences alone.
+    - `rows_of_some`: figures that some runs have and others do not, and `of_some`: those that measures hold, by name.
+      They too are means of columns and are compared in pairs, of runs that both have them.
     - `of_likelihood`: the figures that rest on a likelihood, and `unlike`: why two runs' likelihoods are not of the
       same thing, so that these figures may not be subtracted, others though they may.
     - `facts`: what else the measures say of the way in which they were found, and `meanings` what the figures that the
@@ -113,6 +115,8 @@ class RunKind(Generic[TrainedT, MeasuresT, ContentT]):
     by_example: tuple[str, ...]
     geometric: tuple[GeometricMean, ...] = ()
     paired: tuple[str, ...] = ()
+    rows_of_some: Mapping[str, Row] = field(default_factory=dict)
+    of_some: Callable[[MeasuresT], Mapping[str, Estimate]] = lambda measures: {}
     of_likelihood: tuple[str, ...] = ()
     unlike: Callable[[MeasuresT, MeasuresT], tuple[str, ...]] = lambda one, other: ()
     facts: Rows[MeasuresT]
@@ -144,6 +148,11 @@ class RunKind(Generic[TrainedT, MeasuresT, ContentT]):
     def differenced(self) -> tuple[str, ...]:
         """The figures whose differences are means over the examples."""
         return (*self.by_example, *self.paired)
+
+    def figure(self, measures: MeasuresT, name: str) -> Estimate:
+        """The figure of that name, one that all runs have or one of some."""
+        found: Estimate = self.of_some(measures)[name] if name in self.rows_of_some else getattr(measures, name)
+        return found
 
     @property
     def of_the_whole(self) -> tuple[str, ...]:

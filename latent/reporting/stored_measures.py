@@ -73,7 +73,8 @@ def _read_figures(kind: AnyKind, path: Path, split: str) -> BoundMeasures:
     if not 1 <= figures.num_examples <= MAX_EXAMPLES or figures.num_samples < 1:
         counts = f"{figures.num_examples} {kind.examples}, {figures.num_samples} importance samples"
         raise StoredMeasuresError(path, f"{counts} cannot be")
-    numbers = {name: getattr(figures, name).value for name in (*kind.by_example, *kind.of_the_whole)}
+    names = (*kind.by_example, *kind.of_the_whole, *kind.of_some(figures))
+    numbers = {name: kind.figure(figures, name).value for name in names}
     for name, value in (*numbers.items(), *(("kl_per_dimension", value) for value in figures.kl_per_dimension)):
         if math.isfinite(value) and abs(value) > LARGEST:
             raise StoredMeasuresError(path, f"{name}: {value:.3g} cannot be")
@@ -86,13 +87,14 @@ def _read_examples(kind: AnyKind, path: Path, figures: BoundMeasures) -> dict[st
         if file.metadata.num_rows != figures.num_examples:
             rows = f"{file.metadata.num_rows} rows for {figures.num_examples} {kind.examples}"
             raise StoredMeasuresError(path, rows)
-        missing = [name for name in kind.columns if name not in file.schema_arrow.names]
+        names = [*kind.columns, *kind.of_some(figures)]
+        missing = [name for name in names if name not in file.schema_arrow.names]
         if missing:
             raise StoredMeasuresError(path, f"no column {missing[0]}")
-        table = file.read(columns=list(kind.columns))
+        table = file.read(columns=names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StoredMeasuresError(path, str(error)) from error
-    columns = {name: table.column(name) for name in kind.columns}
+    columns = {name: table.column(name) for name in names}
     for name, column in columns.items():
         if column.type != pa.float64() or column.null_count or len(column) != figures.num_examples:
             raise StoredMeasuresError(path, f"column {name}: one number for each {kind.example} is needed")
@@ -106,8 +108,8 @@ def _check_together(
 ) -> None:
     """A kill between the two files leaves the examples of one measuring beside the figures of another."""
     with np.errstate(invalid="ignore", over="ignore"):  # a hostile mean need not be finite
-        for name in kind.differenced:
-            mean, expected = float(values[name].mean()), getattr(figures, name).value
+        for name in (*kind.differenced, *kind.of_some(figures)):
+            mean, expected = float(values[name].mean()), kind.figure(figures, name).value
             if not np.isclose(mean, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
                 raise StoredMeasuresError(path, f"its mean {name}, {mean:.6g}, is not that of {path.stem}.json")
         problem = kind.problem(figures, values)
