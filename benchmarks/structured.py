@@ -21,7 +21,7 @@ from latent.reporting.stored_measures import load_measures, save_measures
 from latent.reporting.tables import negated
 from latent.training import Run, resume_run, start_run
 
-NETWORK = "network: {kind: mlp, hidden_sizes: [1000, 1000], activation: relu}"
+NETWORK = "network: {kind: mlp, hidden_sizes: [500, 500], activation: relu}"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ METHODS = {
     "baseline": Method(
         (
             f"model={{kind: structured_baseline, {NETWORK}}}",
+            "objective={kind: elbo}",
             "update={kind: joint}",
             "train.steps=2000",
             "train.checkpoint_steps=250",
@@ -46,7 +47,7 @@ METHODS = {
     ),
     "GSNN": Method(("objective={kind: hybrid, bound_share: 0.0}", "model.recognition=false"), (99.82, 62.41, 26.29)),
     "CVAE": Method((), (68.39, 45.34, 20.96), (63.91, 44.73, 20.95)),
-    "hybrid": Method(("objective={kind: hybrid, bound_share: 0.5}",)),
+    "hybrid": Method(("objective+={kind: hybrid, bound_share: 0.5}",)),
 }
 HEAD = (
     "given",
