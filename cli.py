@@ -118,7 +118,7 @@ def train(
         raise click.UsageError("give a RECIPE, or --resume RUN")
     if resume is not None and (out or dry_run or profile):
         raise click.UsageError("--resume goes on with the run as it is: of the other options it takes --set alone")
-    from latent.training import resume_run, start_run
+    from latent.training import check_first_stage, resume_run, start_run
     from latent.training.runs import new_run_path, runs_root
 
     if resume is not None:
@@ -128,6 +128,7 @@ def train(
         path, side, loaded = found_recipe(str(recipe), overrides)
         if dry_run:
             side.check(loaded)
+            check_first_stage(side, loaded)
             click.echo(side.schema.dump(loaded), nl=False)
             return
         folder = out or new_run_path(path.stem, loaded.train.seed, runs_root())

@@ -74,9 +74,9 @@ def start_run(recipe: TextRecipe, path: Path) -> Run:
     return start_run_of(TEXT, recipe, path)
 
 
-def resume_run(run: Run) -> Run:
+def resume_run(run: Run, *overrides: str) -> Run:
     """Go on with a run of sentences."""
-    return resume_run_of(TEXT, run)
+    return resume_run_of(TEXT, run, overrides)
 
 
 SMALLER = {

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,6 +184,13 @@ def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:
     """Load the weights. Raises CheckpointError if they are not the model's."""
     with _refused_if_foreign(checkpoint.path / MODEL, "the model of config.yaml"):
         model.load_state_dict(load_file(checkpoint.path / MODEL))
+
+
+def load_weights(checkpoint: Checkpoint, model: LatentModel[Any], names: Sequence[str]) -> None:
+    """Load the weights of these names alone. Raises CheckpointError if they are not the model's."""
+    with _refused_if_foreign(checkpoint.path / MODEL, "a model that takes its weights over"):
+        stored = load_file(checkpoint.path / MODEL)
+        model.load_state_dict({**model.state_dict(), **{name: stored[name] for name in names}})
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
@@ -10,8 +11,10 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from latent.bound import Batch, Constant, ElboObjective, ElboTerms, LatentModel, Loss, Objective, Schedule
+from latent.training.checkpoints import load_weights
 from latent.training.joint import Batches, JointUpdate, Metrics, step_down
 from latent.training.processes import spread
+from latent.training.runs import Run
 from latent.training.state import TrainState
 
 
@@ -152,17 +155,23 @@ class PretrainedEncoderUpdate:
     the new draw one of (seed, step), so a resumed run needs no state.
 
     The learning rate's schedule and the objective's count the steps of both stages: an annealing of the KL weight has
-    `steps` as its `delay`.
+    `steps` as its `delay`. In the place of a first stage `encoder_from` may name a run, whose encoder at its last
+    checkpoint is where this training's begins: one autoencoder then serves many second stages.
 
     Reference: Li et al. 2019, "A Surprisingly Effective Fix for Deep Latent Variable Modeling of Text", where the
     second stage has an annealed KL weight and free bits.
     """
 
     kind: Literal["pretrained_encoder"] = "pretrained_encoder"
-    steps: PositiveInt
+    steps: NonNegativeInt = 0  # of the autoencoder
+    encoder_from: Path | None = None  # the folder of a run of the same model and corpus
     max_gradient_norm: PositiveFloat = 5.0
     one_batch_a_step: ClassVar[bool] = False
     trains_bound: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if (self.steps == 0) == (self.encoder_from is None):
+            raise ValueError("set one of update.steps, a first stage's, and update.encoder_from, the run that was one")
 
     def prepare(self, state: TrainState) -> None:
         """Nothing is needed beside the state."""
@@ -170,7 +179,11 @@ class PretrainedEncoderUpdate:
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of either stage."""
         if state.step == self.steps:
-            self._draw_the_rest_anew(state, batches[state.step * state.batches_per_step].to(state.accelerator.device))
+            batch = batches[state.step * state.batches_per_step].to(state.accelerator.device)
+            if self.encoder_from is None:
+                self._draw_the_rest_anew(state, batch)
+            else:
+                _take_encoder(Run.open(self.encoder_from), state.model, batch)
         of_stage = AUTOENCODER if state.step < self.steps else objective
         return JointUpdate(max_gradient_norm=self.max_gradient_norm)(state, batches, of_stage)
 
@@ -198,3 +211,11 @@ class PretrainedEncoderUpdate:
                 if id(parameter) not in encoder:
                     parameter.copy_(drawn[name])
         state.optimizer.state.clear()
+
+
+def _take_encoder(run: Run, model: LatentModel[Any], batch: Batch) -> None:
+    """Give the model the encoder of a run. Raises RunError or CheckpointError where it has none that fits."""
+    checkpoint, _ = run.checkpoint("last")
+    encoder = {id(parameter) for parameter in model.encoder_parameters(batch)}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in encoder]
+    load_weights(checkpoint, model, names)

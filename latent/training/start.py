@@ -1,7 +1,5 @@
 """Start a run from a recipe, or go on with a run that was stopped: the same for text and images."""
 
-import hashlib
-import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +17,6 @@ from latent.training.checkpoints import MODEL, Checkpoint, load_model, load_stat
 from latent.training.compiling import CompileChoice, choose_compile, compile_model
 from latent.training.config import Tree
 from latent.training.console import open_reporter
-from latent.training.files import read_plain
 from latent.training.interruption import Stopped, interruptible
 from latent.training.lock import locked
 from latent.training.loop import Training, TrainingData, train
@@ -32,10 +29,10 @@ from latent.training.runs import CONFIG, Run, RunError, refuse_used
 from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything
 from latent.training.side import Material, RecipeT, Side
+from latent.training.sources import CORPUS, check_corpus, check_first_stage, describe_corpus
 from latent.training.state import TrainState
 from latent.training.window import Columns, Window
 
-CORPUS = "corpus.json"
 NO_BOUND = "the loss is no bound on log p(x): no ELBO is logged, and the best checkpoint is the last"
 
 log = logging.getLogger("textvae")
@@ -51,6 +48,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     check_share(recipe.train.batches_per_step, processes.num_processes)
     precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
+    check_first_stage(side, recipe)
     with processes.local_main_process_first():  # which leaves the encoded corpus in the cache
         material = side.read(recipe, None)
     state, data = build_state(material, recipe.train), material.training_data()
@@ -255,22 +253,6 @@ def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -
         ),
         *([f"resumed at step {state.step}"] if state.step else []),
     ]
-
-
-def describe_corpus(corpus: Any) -> bytes:
-    """What stands in a run for its corpus' content: a digest."""
-    digest = hashlib.sha256(corpus.fingerprint().encode()).hexdigest()
-    return (json.dumps({"sha256": digest}) + "\n").encode()
-
-
-def check_corpus(run: Run, corpus: Any) -> None:
-    """Raise RunError where the content of the corpus is not what the run was trained on."""
-    path = run.path / CORPUS
-    if not path.is_file() or read_plain(path) != describe_corpus(corpus):
-        raise RunError(
-            f"{path}: the content of the corpus has changed since the training, so that its splits are others; "
-            "put it back, or train a new run"
-        )
 
 
 def restore_model(run: Run, model: LatentModel[Any], which: str) -> tuple[Checkpoint, torch.device, tuple[str, ...]]:

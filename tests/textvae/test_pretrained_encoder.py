@@ -1,15 +1,18 @@
 """An encoder that learns in an autoencoder and a decoder drawn anew: what is kept, what is not, and resuming."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 from tiny import resume_run, start_run, tiny_recipe, write_corpus
 
+from cli import cli
 from latent.bound import Constant, ElboObjective
-from latent.training import JointUpdate, Run, TrainState, build_state, seed_everything
+from latent.training import ConfigError, JointUpdate, Run, RunError, TrainState, build_state, seed_everything
 from latent.training.checkpoints import MODEL, OPTIMIZER
 from latent.training.pretraining import PretrainedEncoderUpdate
 from latent.training.seeding import Stream
@@ -137,3 +140,66 @@ def test_a_model_that_cannot_be_trained_so_leaves_no_run(
         start_run(wanted, tmp_path / "run")
     assert len(str(found.value).splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def autoencoder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    recipe = tiny_recipe(corpus, "objective={kind: elbo, kl_weight: {kind: constant, value: 0.0}}", "train.steps=10")
+    return start_run(recipe, tmp_path_factory.mktemp("first") / "run")
+
+
+def second_stage(corpus: Path, first: Path, *overrides: str) -> TextRecipe:
+    return tiny_recipe(corpus, f"update={{kind: pretrained_encoder, encoder_from: {first}}}", *overrides)
+
+
+def test_the_encoder_of_another_run_is_taken_over_and_the_rest_is_a_fresh_run_s(corpus: Path, autoencoder: Run) -> None:
+    recipe = second_stage(corpus, autoencoder.path, "train.learning_rate=1e-30")  # a step that moves nothing
+    material, state = started(recipe)
+    fresh = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    stored = load_file(autoencoder.checkpoint("last")[0].path / MODEL)
+    seed_everything(recipe.train.seed, Stream.STEP, 0)
+    recipe.update(state, material.batches, recipe.objective)
+    for name, tensor in state.model.state_dict().items():
+        wanted = stored if name.startswith(ENCODER) else fresh
+        torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-20)
+    assert any(not torch.equal(stored[name], fresh[name]) for name in fresh if name.startswith(ENCODER))
+
+
+def test_it_is_taken_over_once(corpus: Path, autoencoder: Run, tmp_path: Path) -> None:
+    run = start_run(second_stage(corpus, autoencoder.path, "train.steps=4"), tmp_path / "run")
+    resumed = resume_run(Run(run.path), "train.steps=6")
+    whole = start_run(second_stage(corpus, autoencoder.path, "train.steps=6"), tmp_path / "whole")
+    ours, theirs = (load_file(each.checkpoint("last")[0].path / MODEL) for each in (resumed, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_first_stage_that_does_not_fit_is_refused_by_a_dry_run_too(
+    corpus: Path, autoencoder: Run, tmp_path: Path
+) -> None:
+    unused = Run(Path(shutil.copytree(autoencoder.path, tmp_path / "unused")))
+    shutil.rmtree(unused.path / "checkpoints")
+    other = tmp_path / "other.txt"
+    other.write_text(corpus.read_text("utf-8") + "one more\n", "utf-8")
+    missing = tmp_path / "missing"
+    for recipe, message in [
+        (second_stage(corpus, missing), rf"{missing}: not a run folder"),
+        (second_stage(corpus, unused.path), r"unused: no checkpoint to load"),
+        (second_stage(corpus, autoencoder.path, "model.hidden_size=9"), r"model\.hidden_size \(\d+ there, 9 here\)"),
+        (second_stage(corpus, autoencoder.path, "corpus.max_length=9"), r"corpus\.max_length \(\d+ there, 9 here\)"),
+        (second_stage(other, autoencoder.path), r"these differ: the content of the corpus$"),
+    ]:
+        with pytest.raises(RunError, match=rf"^update\.encoder_from: .*{message}"):
+            start_run(recipe, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        (tmp_path / "recipe.yaml").write_text(TEXT.schema.dump(recipe), "utf-8")
+        shown = CliRunner().invoke(cli, ["train", str(tmp_path / "recipe.yaml"), "--dry-run"])
+        assert isinstance(shown.exception, RunError)
+        assert re.search(message, str(shown.exception))
+
+
+@pytest.mark.parametrize(
+    "update", ["{kind: pretrained_encoder}", "{kind: pretrained_encoder, steps: 5, encoder_from: runs}"]
+)
+def test_a_first_stage_is_either_here_or_there(corpus: Path, update: str) -> None:
+    with pytest.raises(ConfigError, match=r"set one of update\.steps, a first stage's, and update\.encoder_from"):
+        tiny_recipe(corpus, f"update={update}")
