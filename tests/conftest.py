@@ -1,5 +1,6 @@
 """Shapes and types are checked at run time in every test; caches and runs stay in temporary folders."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from corpora import Sentences, Tokenizer
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the models are tiny, and pytest has a process a core
 sys.path.insert(0, str(Path(__file__).parent))  # `checks`, `oracle` and `tiny`, which the folders of tests share
 install_import_hook(["corpora", "imagevae", "latent", "textvae"], "checks.typechecker")
 
