@@ -45,7 +45,8 @@ METHODS = {
         ),
         (99.75, 62.18, 25.99),
     ),
-    "GSNN": Method(("objective={kind: hybrid, bound_share: 0.0}", "model.recognition=false"), (99.82, 62.41, 26.29)),
+    # without a recognition network the bound is the GSNN's objective
+    "GSNN": Method(("model.recognition=false",), (99.82, 62.41, 26.29)),
     "CVAE": Method((), (68.39, 45.34, 20.96), (63.91, 44.73, 20.95)),
     "hybrid": Method(("objective+={kind: hybrid, bound_share: 0.5}",)),
 }
