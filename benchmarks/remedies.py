@@ -149,15 +149,16 @@ def table(found: Comparison, given: argparse.Namespace, steps: int) -> str:
 
 
 def draw(found: Comparison, path: Path) -> None:
-    """The rows on the rate–distortion plane."""
+    """The rows on the rate–distortion plane, named above and below their points by turns: neighbours are near."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
     points = [(group.figures["kl"].estimate, group.figures["reconstruction"].estimate) for group in found.groups]
     plot_rate_distortion(axes, points, [False] * len(points))
-    for group, (rate, distortion) in zip(found.groups, points, strict=True):
-        axes.annotate(
-            group.runs[0].name, (rate.value, distortion.value), (5, 4), textcoords="offset points", fontsize=8
-        )
+    named = zip([group.runs[0].name for group in found.groups], points, strict=True)
+    for number, (name, (rate, distortion)) in enumerate(sorted(named, key=lambda each: each[1][0].value)):
+        at = (5, 4 if number % 2 == 0 else -11)
+        axes.annotate(name, (rate.value, distortion.value), at, textcoords="offset points", fontsize=8)
+    axes.set_xlim(right=1.1 * axes.get_xlim()[1])
     FigureCanvasAgg(figure).print_png(path)
 
 
