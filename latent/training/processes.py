@@ -17,6 +17,7 @@ import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 Value = TypeVar("Value")
@@ -81,6 +82,16 @@ def add_up(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
         torch.distributed.all_reduce(joined)
     for tensor, part in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
+
+
+def gather_rows(
+    accelerator: Accelerator, rows: Float[Tensor, "M *rest"], places: Int64[Tensor, " M"], num_rows: int
+) -> Float[Tensor, "N *rest"]:
+    """The rows of a whole of which this process has those at some places: what none of the others has is exact."""
+    whole = rows.new_zeros(num_rows, *rows.shape[1:])
+    whole[places.to(rows.device)] = rows
+    add_up(accelerator, [whole])
+    return whole
 
 
 def largest(accelerator: Accelerator, *values: int) -> tuple[int, ...]:
