@@ -1,6 +1,7 @@
 """Training in several processes, as torchrun and `accelerate launch` start them: what they exchange and agree on.
 
-Every process holds the whole model and takes its share of the batches of a step. In one process nothing is exchanged.
+Every process takes its share of the batches of a step, with the whole model or its part of it (`sharding.py`). In one
+process nothing is exchanged.
 The values of a step are exchanged where they are; what the processes agree on is exchanged by their hosts, so that no
 step waits for a GPU.
 """
@@ -38,12 +39,22 @@ def join_processes() -> PartialState:
     return PartialState(cpu=True, backend="gloo")
 
 
-def check_share(batches_per_step: int, num_processes: int) -> None:
-    """Raise ValueError where a step has no batch for one of the processes."""
+def check_share(batches_per_step: int, num_processes: int, *, shard: bool) -> None:
+    """Raise ValueError where a step has no batch for one of the processes, or shards and not as many for each."""
+    if shard and num_processes == 1:
+        raise ValueError(
+            "train.shard: one process has no other to share weights and moments with; launch several by "
+            "torchrun, or set train.shard=false"
+        )
     if batches_per_step < num_processes:
         raise ValueError(
             f"train.batches_per_step: {batches_per_step} cannot be shared out to {num_processes} processes; set "
             f"train.batches_per_step={num_processes}, whose steps are those of one process with that setting"
+        )
+    if shard and batches_per_step % num_processes:
+        raise ValueError(
+            f"train.shard: each of {num_processes} processes has as many batches as any other, and "
+            f"train.batches_per_step is {batches_per_step}; set it to a multiple of {num_processes}"
         )
 
 

@@ -38,19 +38,20 @@ def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
     def of_all(rows: Float[Tensor, "M *rest"]) -> Float[Tensor, "N *rest"]:
         return gather_rows(accelerator, rows[: len(places)], places, num_examples)
 
-    with accelerator.autocast():
-        parts = []
-        for number, batch in own:
-            with evaluating(model, seed=number):
-                parts.append(encode(model, batch.to(accelerator.device)))
-        split = joined(parts).change_rows(of_all).checked()
-        # one example alone has no other one's z to be given
-        scores, other_z = [], shuffled_z(split) if len(split) > 1 else split.z
-        for number, batch in own:
-            with evaluating(model, seed=number):
-                scores.append(score(model, batch.to(accelerator.device), other_z))
-        gain = gain_over(split, of_all(torch.cat(scores)).cpu())
-    return of_the_first(accelerator, lambda: _figures(model, split, gain))
+    with state.layout.opened(model):
+        with accelerator.autocast():
+            parts = []
+            for number, batch in own:
+                with evaluating(model, seed=number):
+                    parts.append(encode(model, batch.to(accelerator.device)))
+            split = joined(parts).change_rows(of_all).checked()
+            # one example alone has no other one's z to be given
+            scores, other_z = [], shuffled_z(split) if len(split) > 1 else split.z
+            for number, batch in own:
+                with evaluating(model, seed=number):
+                    scores.append(score(model, batch.to(accelerator.device), other_z))
+            gain = gain_over(split, of_all(torch.cat(scores)).cpu())
+        return of_the_first(accelerator, lambda: _figures(model, split, gain))
 
 
 def _share(batches: Sequence[Batch], process: int, num_processes: int) -> list[tuple[int, Batch]]:
