@@ -26,8 +26,8 @@ from benchmarks.reference import BATCH, ReferenceVae, random_batches, reference_
 from benchmarks.sides import in_turn, table
 from benchmarks.training import DROPOUT, corpus, our_setup
 from latent.training import seed_everything
-from latent.training.loop import validate
 from latent.training.seeding import Stream
+from latent.training.validation import validate
 
 SIZES = (256, 256, 32)
 TOKENS_PER_BATCH, VALIDATION = 2048, 2000

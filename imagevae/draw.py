@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
@@ -14,7 +14,9 @@ from imagevae.attention import Attention, WholeImage
 from imagevae.form import ImageForm
 from imagevae.networks import initialised
 from latent.distributions import (
+    Change,
     NormalHead,
+    change_rows,
     concatenate,
     detach,
     device_of,
@@ -22,7 +24,6 @@ from latent.distributions import (
     log_prob,
     pairwise_log_prob,
     pairwise_most,
-    take,
 )
 from latent.distributions.points import NUM_POINTS, moments_of_mixture, symmetric_points
 
@@ -211,9 +212,9 @@ def _(first: Drawings, *others: Drawings) -> Distribution:
     return first.over(torch.cat([first.pixels, *(q.pixels for q in others)]), is_frozen=first.is_frozen)
 
 
-@take.register
-def _(q: Drawings, rows: Int64[Tensor, " M"]) -> Distribution:
-    return q.over(q.pixels[rows], is_frozen=q.is_frozen)
+@change_rows.register
+def _(q: Drawings, change: Change) -> Distribution:
+    return q.over(change(q.pixels), is_frozen=q.is_frozen)
 
 
 @device_of.register

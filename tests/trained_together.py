@@ -28,10 +28,10 @@ SHARED = ("train.batches_per_step=3", "train.steps=14", "train.log_steps=4", "tr
 
 
 def shared_recipe(name: str, corpus: Path) -> tuple[Side[Any], Recipe[Any, Any, Any]]:
-    """Three batches a step: of two processes one has two of them."""
+    """Three batches a step: of two processes one has two of them. A validation has as many, or one (digits)."""
     if name.startswith("digits"):
         return IMAGE, tiny_image_recipe(name, *SHARED, *OWN[name])
-    return TEXT, tiny_recipe(corpus, *SHARED, *OWN[name], recipe=name)
+    return TEXT, tiny_recipe(corpus, *SHARED, "train.validation_size=4", *OWN[name], recipe=name)
 
 
 def train_all(corpus: Path, folder: Path) -> dict[str, Run]:

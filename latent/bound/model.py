@@ -1,7 +1,7 @@
 """A latent-variable model: three parts, and the bound written once in terms of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -50,6 +50,7 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
     """
 
     latent_size: int
+    layers: Sequence[nn.Module] = ()  # most of the weights, in parts that are called one after the other: `train.shard`
 
     @abstractmethod
     def posterior(self, batch: BatchT) -> Distribution:

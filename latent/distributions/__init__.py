@@ -2,6 +2,8 @@
 
 from latent.distributions.divergences import Kl, kl_divergence
 from latent.distributions.families import (
+    Change,
+    change_rows,
     concatenate,
     detach,
     device_of,
@@ -30,6 +32,7 @@ from latent.distributions.sampling import rsample_and_log_prob
 from latent.distributions.von_mises_fisher import UniformSphere, VonMisesFisher
 
 __all__ = [
+    "Change",
     "FlowDistribution",
     "FlowHeadConfig",
     "FlowPriorConfig",
@@ -48,6 +51,7 @@ __all__ = [
     "UniformSphere",
     "VonMisesFisher",
     "at_least_float32",
+    "change_rows",
     "concatenate",
     "detach",
     "device_of",

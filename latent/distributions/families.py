@@ -4,6 +4,7 @@ A new family registers its own rule with `@concatenate.register` and so on; noth
 """
 
 import math
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
@@ -32,20 +33,28 @@ def _(first: Independent[Any], *others: Independent[Any]) -> Distribution:
     return Independent(base, first.reinterpreted_batch_ndims, validate_args=False)
 
 
+Change = Callable[[Tensor], Tensor]
+
+
 @singledispatch
+def change_rows(q: Distribution, change: Change) -> Distribution:
+    """What `change` makes of the rows of each parameter, one for each distribution of the batch."""
+    raise ValueError(f"no rule to pick rows of {type(q).__name__}: register one with latent.distributions.change_rows")
+
+
+@change_rows.register
+def _(q: Normal, change: Change) -> Distribution:
+    return Normal(change(q.loc), change(q.scale), validate_args=False)
+
+
+@change_rows.register(Independent)
+def _(q: Independent[Any], change: Change) -> Distribution:
+    return Independent(change_rows(q.base_dist, change), q.reinterpreted_batch_ndims, validate_args=False)
+
+
 def take(q: Distribution, rows: Int64[Tensor, " M"]) -> Distribution:
     """The distributions at the given rows of the batch dimension."""
-    raise ValueError(f"no rule to pick rows of {type(q).__name__}: register one with latent.distributions.take")
-
-
-@take.register
-def _(q: Normal, rows: Int64[Tensor, " M"]) -> Distribution:
-    return Normal(q.loc[rows], q.scale[rows], validate_args=False)
-
-
-@take.register(Independent)
-def _(q: Independent[Any], rows: Int64[Tensor, " M"]) -> Distribution:
-    return Independent(take(q.base_dist, rows), q.reinterpreted_batch_ndims, validate_args=False)
+    return change_rows(q, lambda parameter: parameter[rows])
 
 
 @singledispatch

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
 from latent.distributions.families import (
+    Change,
+    change_rows,
     concatenate,
     detach,
     device_of,
@@ -19,7 +21,6 @@ from latent.distributions.families import (
     log_prob,
     pairwise_log_prob,
     pairwise_most,
-    take,
     with_parameters,
 )
 from latent.distributions.points import NUM_POINTS, symmetric_points
@@ -156,9 +157,9 @@ def _(first: FlowDistribution, *others: FlowDistribution) -> Distribution:
     return first.over(base, torch.cat([q.parameters for q in (first, *others)]), is_frozen=first.is_frozen)
 
 
-@take.register
-def _(q: FlowDistribution, rows: Int64[Tensor, " M"]) -> Distribution:
-    return q.over(take(q.base, rows), q.parameters[rows], is_frozen=q.is_frozen)
+@change_rows.register
+def _(q: FlowDistribution, change: Change) -> Distribution:
+    return q.over(change_rows(q.base, change), change(q.parameters), is_frozen=q.is_frozen)
 
 
 @device_of.register

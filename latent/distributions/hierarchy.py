@@ -3,12 +3,21 @@
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
-from latent.distributions.families import concatenate, detach, device_of, factors, log_prob, pairwise_log_prob, take
+from latent.distributions.families import (
+    Change,
+    change_rows,
+    concatenate,
+    detach,
+    device_of,
+    factors,
+    log_prob,
+    pairwise_log_prob,
+)
 from latent.distributions.points import NUM_POINTS, moments_of_mixture, symmetric_points
 
 
@@ -106,9 +115,9 @@ def _(first: Hierarchy, *others: Hierarchy) -> Distribution:
     return first.over(concatenate(first.first, *(q.first for q in others)), is_frozen=first.is_frozen)
 
 
-@take.register
-def _(q: Hierarchy, rows: Int64[Tensor, " M"]) -> Distribution:
-    return q.over(take(q.first, rows), is_frozen=q.is_frozen)
+@change_rows.register
+def _(q: Hierarchy, change: Change) -> Distribution:
+    return q.over(change_rows(q.first, change), is_frozen=q.is_frozen)
 
 
 @device_of.register

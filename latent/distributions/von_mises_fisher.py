@@ -5,13 +5,13 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 from torch.distributions import Beta, Distribution
 from torch.distributions.kl import register_kl
 
 from latent.distributions.bessel import log_scaled_bessel
-from latent.distributions.families import concatenate, detach, device_of, pairwise_log_prob, take
+from latent.distributions.families import Change, change_rows, concatenate, detach, device_of, pairwise_log_prob
 
 PROPOSALS = 8  # at once for each draw; two in three are accepted or more, so that a second round is seldom needed
 REACH = 12.0  # standard deviations beyond which the density of an angle is nothing
@@ -207,9 +207,9 @@ def _(first: VonMisesFisher, *others: VonMisesFisher) -> Distribution:
     return VonMisesFisher(torch.cat([q.loc for q in parts]), torch.cat([q.concentration for q in parts]))
 
 
-@take.register
-def _(q: VonMisesFisher, rows: Int64[Tensor, " M"]) -> Distribution:
-    return VonMisesFisher(q.loc[rows], q.concentration[rows])
+@change_rows.register
+def _(q: VonMisesFisher, change: Change) -> Distribution:
+    return VonMisesFisher(change(q.loc), change(q.concentration))
 
 
 @detach.register

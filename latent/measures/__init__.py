@@ -2,7 +2,7 @@
 
 from latent.measures.collapse import ActiveUnits, MutualInformation, active_units, marginal_kl, mutual_information
 from latent.measures.from_prior import FromPrior
-from latent.measures.gains import ShuffledGain, prior_gain, prior_z, shuffle_cycle, shuffled_gain, shuffled_z
+from latent.measures.gains import ShuffledGain, gain_over, prior_gain, prior_z, shuffle_cycle, shuffled_gain, shuffled_z
 from latent.measures.importance import ImportanceWeighted, importance_weighted
 from latent.measures.intervals import (
     UNDEFINED,
@@ -18,7 +18,7 @@ from latent.measures.intervals import (
 )
 from latent.measures.refinement import RefinedFigures, Refinement, check_refinement
 from latent.measures.rounding import Precision, Rounding, choose_rounding
-from latent.measures.split import NotFiniteError, SplitTerms, encode_split, evaluating
+from latent.measures.split import NotFiniteError, SplitTerms, encode, encode_split, evaluating, joined, score
 from latent.measures.summary import BoundMeasures, Measured, MeasuresT, SplitMeasured, measure_split
 from latent.measures.verdict import Verdict, judge
 
@@ -47,10 +47,13 @@ __all__ = [
     "chain_estimate",
     "check_refinement",
     "choose_rounding",
+    "encode",
     "encode_split",
     "evaluating",
     "exponential",
+    "gain_over",
     "importance_weighted",
+    "joined",
     "judge",
     "marginal_kl",
     "mean_estimate",
@@ -60,6 +63,7 @@ __all__ = [
     "prior_z",
     "quantile_estimate",
     "ratio_estimate",
+    "score",
     "share_estimate",
     "shuffle_cycle",
     "shuffled_gain",

@@ -33,8 +33,8 @@ def shuffled_gain(
 
     E[log p(x_i|z_i) − log p(x_i|z_j)], with the z_j of `shuffled_z`.
     """
-    values = _gain(model, batches, split, shuffled_z(split, seed), device, seed)
-    return ShuffledGain(values, shuffle_cycle(len(split), seed))
+    log_likelihood = log_likelihood_at(model, batches, shuffled_z(split, seed), device, seed)
+    return ShuffledGain(gain_over(split, log_likelihood), shuffle_cycle(len(split), seed))
 
 
 def prior_gain(
@@ -45,7 +45,8 @@ def prior_gain(
     E[log p(x_i|z_i) − log p(x_i|z)], with the z of `prior_z`. Far above the shuffled gain, it says that the decoder is
     lost where the prior lies and the posteriors do not.
     """
-    return PerExample(_gain(model, batches, split, prior_z(model, batches, device, seed), device, seed))
+    other_z = prior_z(model, batches, device, seed)
+    return PerExample(gain_over(split, log_likelihood_at(model, batches, other_z, device, seed)))
 
 
 def shuffled_z(split: SplitTerms, seed: int = 0) -> Float[Tensor, "N Z"]:
@@ -75,14 +76,7 @@ def prior_z(
     return torch.cat(drawn)[restore_order(batches)]
 
 
-def _gain(
-    model: LatentModel[BatchT],
-    batches: Sequence[BatchT],
-    split: SplitTerms,
-    other_z: Float[Tensor, "N Z"],
-    device: torch.device,
-    seed: int,
-) -> Float[Tensor, " N"]:
-    log_likelihood = log_likelihood_at(model, batches, other_z, device, seed)
+def gain_over(split: SplitTerms, log_likelihood: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """How many nats each example's own z is worth over the z at which it has this log-likelihood, which is finite."""
     require_finite(torch.isfinite(log_likelihood), "log p(x|z) at a z that is not the example's own")
     return -split.reconstruction - log_likelihood

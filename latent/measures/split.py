@@ -1,6 +1,6 @@
 """One pass over a split: each example's posterior, a draw of z and the terms of the bound, in the split's own order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,15 +9,18 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latent.bound import Batch, BatchT, ElboTerms, LatentModel
-from latent.distributions import concatenate, take
+from latent.bound import Batch, BatchT, LatentModel
+from latent.distributions import change_rows, concatenate
 
 NUM_NAMED = 5  # of the examples that an error is about
 
 
 @dataclass(frozen=True)
 class SplitTerms:
-    """What a model says of a whole split of N examples: nats per example, one draw of z each, on the CPU."""
+    """What a model says of a whole split of N examples: nats per example, one draw of z each, on the CPU.
+
+    The posteriors are where the model is.
+    """
 
     posterior: Distribution
     z: Float[Tensor, "N Z"]
@@ -33,6 +36,22 @@ class SplitTerms:
 
     def __len__(self) -> int:
         return len(self.z)
+
+    def checked(self) -> "SplitTerms":
+        """The same. Raises NotFiniteError where the bound of an example is not finite."""
+        require_finite(torch.isfinite(self.elbo), "the bound on log p(x)")
+        return self
+
+    def change_rows(self, change: Callable[[Tensor], Tensor]) -> "SplitTerms":
+        """What `change` makes of the rows of each part, one for each example."""
+        return SplitTerms(
+            posterior=change_rows(self.posterior, change),
+            z=change(self.z),
+            reconstruction=change(self.reconstruction),
+            kl=change(self.kl),
+            kl_per_dimension=None if self.kl_per_dimension is None else change(self.kl_per_dimension),
+            sampled_kl=change(self.sampled_kl),
+        )
 
 
 class NotFiniteError(ValueError):
@@ -73,26 +92,18 @@ def encode_split(
 
     Raises ValueError when they hold none, and NotFiniteError where the bound of an example is not finite.
     """
-    if not batches:
-        raise ValueError("nothing to measure: the split has no examples")
-    posteriors: list[Distribution] = []
-    terms: list[ElboTerms] = []
     with evaluating(model, seed):
-        for batch in (batch.to(device) for batch in batches):
-            posteriors.append(model.posterior(batch))
-            terms.append(model.terms(posteriors[-1], batch))
+        found = joined([encode(model, batch.to(device)) for batch in batches])
     order = restore_order(batches)
-    elbo = _joined([t.log_likelihood[0] - t.kl for t in terms])[order]
-    require_finite(torch.isfinite(elbo), "the bound on log p(x)")
-    per_dimension = [t.kl_per_dimension for t in terms if t.kl_per_dimension is not None]
-    return SplitTerms(
-        posterior=take(concatenate(*posteriors), order.to(device)),
-        z=torch.cat([t.z[0] for t in terms]).cpu()[order],
-        reconstruction=-_joined([t.log_likelihood[0] for t in terms])[order],
-        kl=_joined([t.kl for t in terms])[order],
-        kl_per_dimension=_joined(per_dimension)[order] if per_dimension else None,
-        sampled_kl=_joined([(t.log_posterior - t.log_prior)[0] for t in terms])[order],
-    )
+    return found.change_rows(lambda rows: rows[order.to(rows.device)]).checked()
+
+
+def encode(model: LatentModel[BatchT], batch: BatchT) -> SplitTerms:
+    """Run the model over a batch: what it says of each example, where the batch is and in its order."""
+    q = model.posterior(batch)
+    terms = model.terms(q, batch)
+    sampled_kl = (terms.log_posterior - terms.log_prior)[0]
+    return SplitTerms(q, terms.z[0], -terms.log_likelihood[0], terms.kl, terms.kl_per_dimension, sampled_kl)
 
 
 def log_likelihood_at(
@@ -104,11 +115,14 @@ def log_likelihood_at(
 ) -> Float[Tensor, " N"]:
     """log p(x|z) of each example at a given z, in nats; both in the split's own order."""
     with evaluating(model, seed):
-        found = [
-            model.log_likelihood(z[batch.indices].to(device).unsqueeze(0), batch.to(device))[0].cpu()
-            for batch in batches
-        ]
+        found = [score(model, batch.to(device), z).cpu() for batch in batches]
     return torch.cat(found)[restore_order(batches)]
+
+
+def score(model: LatentModel[BatchT], batch: BatchT, z: Float[Tensor, "N Z"]) -> Float[Tensor, " B"]:
+    """log p(x|z) of a batch's examples, where the batch is and in its order; z is in the split's."""
+    own_z = z[batch.indices.to(z.device)].to(batch.indices.device)
+    return model.log_likelihood(own_z.unsqueeze(0), batch)[0]
 
 
 def restore_order(batches: Sequence[Batch]) -> Int64[Tensor, " N"]:
@@ -116,5 +130,16 @@ def restore_order(batches: Sequence[Batch]) -> Int64[Tensor, " N"]:
     return torch.argsort(torch.cat([batch.indices.cpu() for batch in batches]))
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts).cpu()
+def joined(parts: Sequence[SplitTerms]) -> SplitTerms:
+    """Parts of a split, one after the other. Raises ValueError when there are none."""
+    if not parts:
+        raise ValueError("nothing to measure: the split has no examples")
+    per_dimension = [part.kl_per_dimension for part in parts if part.kl_per_dimension is not None]
+    return SplitTerms(
+        posterior=concatenate(*(part.posterior for part in parts)),
+        z=torch.cat([part.z for part in parts]).cpu(),
+        reconstruction=torch.cat([part.reconstruction for part in parts]).cpu(),
+        kl=torch.cat([part.kl for part in parts]).cpu(),
+        kl_per_dimension=torch.cat(per_dimension).cpu() if per_dimension else None,
+        sampled_kl=torch.cat([part.sampled_kl for part in parts]).cpu(),
+    )

@@ -10,6 +10,7 @@ MAY_CHANGE = frozenset(
         "corpus.path",  # its content is held against the run's digest
         *("train.steps", "train.epochs"),
         *("train.checkpoint_steps", "train.checkpoint_every", "train.keep_checkpoints", "train.log_steps"),
+        "train.shard",
         *("train.on_collapse", "train.on_nonfinite", "train.max_nonfinite_steps"),
     }
 )

@@ -30,12 +30,14 @@ from latent.training.files import (
     sync_folder,
     write_synced,
 )
+from latent.training.sharding import Layout
 from latent.training.state import TrainState
 from latent.training.window import Columns
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 CLUSTERS = "clusters.safetensors"  # of an update that holds them
 ADVERSARY, ADVERSARY_OPTIMIZER = "adversary.safetensors", "adversary_optimizer.safetensors"  # of an update that has one
+Parts = dict[str, dict[str, torch.Tensor]]
 NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -59,11 +61,12 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path,
     state: TrainState,
+    parts: Parts,
     figures: dict[str, float],
     window: Columns | None = None,
     recipe: Tree | None = None,
 ) -> Path:
-    """Write the state under `folder/step-NNNNNN`; on an error (a full disk) nothing stands under that name.
+    """Write a state and its tensors under `folder/step-NNNNNN`; on an error (a full disk) nothing has that name.
 
     What was written is read back and held against what should have been before it takes the name. Raises OSError.
     """
@@ -73,7 +76,7 @@ def save_checkpoint(
         sync_folder(folder.parent)
     with folder_written_atomically(path) as temporary:
         files = {}
-        for name, tensors in state_tensors(state).items():
+        for name, tensors in parts.items():
             data = safetensors_bytes(tensors)
             write_synced(temporary / name, data)
             files[name] = digest(data)
@@ -106,10 +109,13 @@ def _write_state(path: Path, described: dict[str, Any]) -> None:
     write_synced(path / STATE, stated.encode())
 
 
-def state_tensors(state: TrainState) -> dict[str, dict[str, torch.Tensor]]:
-    """Weights and moments by the name of their file; they are the state's own where they lie in one piece."""
-    parts = {MODEL: _module_tensors(state.model)}
-    parts[OPTIMIZER] = _optimizer_tensors(state.optimizer)
+def state_tensors(state: TrainState) -> Parts:
+    """Weights and moments by the name of their file; they are the state's own where they lie in one piece.
+
+    Where they are sharded all processes ask for them, and the first one has them.
+    """
+    parts = {MODEL: state.layout.to_save(_module_tensors(state.model))}
+    parts[OPTIMIZER] = state.layout.to_save(_optimizer_tensors(state.optimizer))
     if state.adversary is not None:
         parts[ADVERSARY] = _module_tensors(state.adversary.module)
         parts[ADVERSARY_OPTIMIZER] = _optimizer_tensors(state.adversary.optimizer)
@@ -202,25 +208,27 @@ def _refused_if_foreign(path: Path, what: str) -> Iterator[None]:
         raise CheckpointError(f"{path}: does not fit {what}: {reason}") from error
 
 
-def _set_moments(tensors: dict[str, torch.Tensor], optimizer: Optimizer) -> None:
+def _set_moments(tensors: dict[str, torch.Tensor], optimizer: Optimizer, layout: Layout) -> None:
     entries: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
         entries.setdefault(int(index), {})[key] = tensor
     _check_moments(entries, optimizer)
+    parameters = _parameters(optimizer)
+    entries = {index: layout.like(entry, dict.fromkeys(entry, parameters[index])) for index, entry in entries.items()}
     optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
 
 
-def set_tensors(parts: dict[str, dict[str, torch.Tensor]], state: TrainState, folder: Path = Path()) -> None:
+def set_tensors(parts: Parts, state: TrainState, folder: Path = Path()) -> None:
     """Give the state the weights and moments of `state_tensors`. Raises CheckpointError where they do not fit."""
     pairs: list[tuple[str, str, nn.Module, Optimizer]] = [(MODEL, OPTIMIZER, state.model, state.optimizer)]
     if state.adversary is not None:
         pairs.append((ADVERSARY, ADVERSARY_OPTIMIZER, state.adversary.module, state.adversary.optimizer))
     for weights, moments, module, optimizer in pairs:
         with _refused_if_foreign(folder / weights, "the model of config.yaml"):
-            module.load_state_dict(parts[weights])
+            module.load_state_dict(state.layout.like(parts[weights], module.state_dict()))
         with _refused_if_foreign(folder / moments, "the optimizer"):
-            _set_moments(parts[moments], optimizer)
+            _set_moments(parts[moments], optimizer, state.layout)
     with _refused_if_foreign(folder / CLUSTERS, "the update of config.yaml"):
         state.clusters = parts[CLUSTERS]["clusters"].to(state.accelerator.device) if CLUSTERS in parts else None
 
@@ -244,13 +252,17 @@ def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
 
 def _check_moments(entries: dict[int, dict[str, torch.Tensor]], optimizer: Optimizer) -> None:
     """Each parameter's moments have its shape, and its step is a number. Raises ValueError."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = _parameters(optimizer)
     for index, entry in entries.items():
         shape = parameters[index].shape if 0 <= index < len(parameters) else None
         if shape is None or any(moment.shape not in (shape, torch.Size([])) for moment in entry.values()):
             raise ValueError(f"parameter {index} has no such moments")
         if "exp_avg" in entry and "step" not in entry:
             raise ValueError(f"parameter {index} has no step")
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def prune_checkpoints(folder: Path, keep: int) -> None:

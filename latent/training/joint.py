@@ -74,7 +74,7 @@ def descend_by_gradient(
     if scaler is not None:
         scaler.unscale_(state.optimizer)
     norms = [clip_grad_norm_(part, max_gradient_norm) for part in parts or [list(state.model.parameters())]]
-    norm = reduce(torch.hypot, norms)
+    norm = state.layout.all_of(reduce(torch.hypot, norms))
     if scaler is None:
         state.optimizer.step()
         return norm
@@ -170,7 +170,8 @@ def _put_together(state: TrainState, shares: list[Share]) -> Share:
     names = [name for name, value in first.items() if torch.is_tensor(value)]
     sums = torch.stack([share.weight * share.column(names) for share in shares]).sum(0)
     modules = [state.model, *([state.adversary.module] if state.adversary is not None else [])]
-    gradients = [each.grad for module in modules for each in module.parameters() if each.grad is not None]
+    parameters = [] if state.layout.is_sharded else [each for module in modules for each in module.parameters()]
+    gradients = [each.grad for each in parameters if each.grad is not None]  # those of shards have been added up
     add_up(state.accelerator, [*gradients, sums])
     means = first | dict(zip(names, (sums[1:] / sums[0]).unbind(), strict=True))
     logged, feedback = ({name: value for (of, name), value in means.items() if of == part} for part in PARTS)

@@ -7,22 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from latent.bound import Batch
-from latent.measures import active_units, encode_split, mutual_information, shuffled_gain
 from latent.training.alarms import COLLAPSED, alarm_line, findings
 from latent.training.console import Reporter
 from latent.training.interruption import Interruption, Stopped
 from latent.training.joint import SKIPPED
 from latent.training.nonfinite import Guard, NonFiniteStepError
-from latent.training.processes import largest, of_the_first
+from latent.training.processes import largest
 from latent.training.recipe import Recipe
 from latent.training.runs import Run
 from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything
 from latent.training.state import TrainState
 from latent.training.updates import Batches
+from latent.training.validation import validate
 from latent.training.window import Window
 
 OF_BOUND = ("elbo", "reconstruction")  # of a validation: figures of a likelihood that was trained
@@ -114,7 +112,7 @@ def _train_on(training: Training, window: Window) -> None:
         if at_checkpoint:
             if not row:
                 guard.stop(state.step - 1, "every loss so far is")
-            found = of_the_first(state.accelerator, lambda: validate(state, training.data.validation))
+            found = validate(state, training.data.validation)
             if not recipe.update.trains_bound:
                 found = {name: value for name, value in found.items() if name not in OF_BOUND}
             found |= {"kl_weight": row["kl_weight"]}
@@ -167,20 +165,3 @@ def raise_alarm(run: Run, step: int, alarms: dict[str, str], on_collapse: str) -
     """Raise CollapseError if z is not used and the recipe wants to stop then."""
     if on_collapse == "stop" and alarms.keys() & COLLAPSED:
         raise CollapseError(f"{alarm_line(step, alarms)}; the run is in {run.path} (train.on_collapse=stop)")
-
-
-def validate(state: TrainState, batches: Sequence[Batch]) -> dict[str, float]:
-    """The bound with KL weight 1 and the use of z on the validation examples, in nats per example."""
-    with state.accelerator.autocast():
-        model = state.model
-        split = encode_split(model, batches, state.accelerator.device)
-        # one example alone has no other one's z to be given
-        gain = shuffled_gain(model, batches, split, state.accelerator.device) if len(split) > 1 else None
-    found: dict[str, Tensor] = {"elbo": split.elbo, "reconstruction": split.reconstruction, "kl": split.kl}
-    figures = {name: value.double().mean().item() for name, value in found.items()}
-    information = mutual_information(split.posterior, split.z)
-    figures["mutual_information"] = information.estimate.value
-    figures["mutual_information_ceiling"] = information.ceiling
-    figures["active_units"] = active_units(split.posterior.mean.cpu()).count.value
-    figures |= model.validation_figures(split.posterior)
-    return figures if gain is None else figures | {"shuffled_gain": gain.estimate.value}

@@ -15,6 +15,7 @@ import torch
 
 from latent.training.checkpoints import load_state, set_tensors, state_tensors
 from latent.training.joint import Metrics
+from latent.training.processes import largest
 from latent.training.recipe import Recipe
 from latent.training.saving import Saver
 from latent.training.state import TrainState
@@ -77,8 +78,9 @@ class Guard:
     def refuse_weights(self, state: TrainState) -> None:
         """Raise FloatingPointError for weights that are not finite: no good checkpoint is to go for theirs."""
         modules = [state.model, *([state.adversary.module] if state.adversary is not None else [])]
-        finite = [parameter.isfinite().all() for module in modules for parameter in module.parameters()]
-        if not torch.stack(finite).all():
+        own = [state.layout.own(parameter) for module in modules for parameter in module.parameters()]
+        is_bad = not torch.stack([tensor.isfinite().all() for tensor in own]).all()
+        if any(largest(state.accelerator, is_bad)):  # of shards each process has others
             self.stop(state.step - 1, "a weight after it is")
 
     def stop(self, step: int, what: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Training in several processes, as torchrun and `accelerate launch` start them: what they exchange and agree on.
 
-Every process holds the whole model and takes its share of the batches of a step. In one process nothing is exchanged.
+Every process takes its share of the batches of a step, with the whole model or its part of it (`sharding.py`). In one
+process nothing is exchanged.
 The values of a step are exchanged where they are; what the processes agree on is exchanged by their hosts, so that no
 step waits for a GPU.
 """
@@ -17,6 +18,7 @@ import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 Value = TypeVar("Value")
@@ -37,12 +39,22 @@ def join_processes() -> PartialState:
     return PartialState(cpu=True, backend="gloo")
 
 
-def check_share(batches_per_step: int, num_processes: int) -> None:
-    """Raise ValueError where a step has no batch for one of the processes."""
+def check_share(batches_per_step: int, num_processes: int, *, shard: bool) -> None:
+    """Raise ValueError where a step has no batch for one of the processes, or shards and not as many for each."""
+    if shard and num_processes == 1:
+        raise ValueError(
+            "train.shard: one process has no other to share weights and moments with; launch several by "
+            "torchrun, or set train.shard=false"
+        )
     if batches_per_step < num_processes:
         raise ValueError(
             f"train.batches_per_step: {batches_per_step} cannot be shared out to {num_processes} processes; set "
             f"train.batches_per_step={num_processes}, whose steps are those of one process with that setting"
+        )
+    if shard and batches_per_step % num_processes:
+        raise ValueError(
+            f"train.shard: each of {num_processes} processes has as many batches as any other, and "
+            f"train.batches_per_step is {batches_per_step}; set it to a multiple of {num_processes}"
         )
 
 
@@ -81,6 +93,16 @@ def add_up(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
         torch.distributed.all_reduce(joined)
     for tensor, part in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
+
+
+def gather_rows(
+    accelerator: Accelerator, rows: Float[Tensor, "M *rest"], places: Int64[Tensor, " M"], num_rows: int
+) -> Float[Tensor, "N *rest"]:
+    """The rows of a whole of which this process has those at some places: what none of the others has is exact."""
+    whole = rows.new_zeros(num_rows, *rows.shape[1:])
+    whole[places.to(rows.device)] = rows
+    add_up(accelerator, [whole])
+    return whole
 
 
 def largest(accelerator: Accelerator, *values: int) -> tuple[int, ...]:

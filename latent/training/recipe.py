@@ -49,6 +49,7 @@ class TrainConfig:
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
     weight_decay: NonNegativeFloat = 0.0
     adam_epsilon: PositiveFloat = 1e-8  # added to the root of the second moment
+    shard: bool = False  # each process keeps its part of the weights and moments: docs/scaling.md
     precision: Precision = "auto"
     compile: Compile = "auto"  # torch.compile of the model's forward: half a minute or more, to be earned back
     log_steps: PositiveInt = 20
@@ -63,6 +64,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set one of train.steps and train.epochs")
+        if self.shard and self.precision == "fp16":
+            raise ValueError("train.shard: fp16 scales by what each process sees; set train.precision to bf16 or fp32")
+        if self.shard and self.compile is True:
+            raise ValueError("train.shard: layers that come and go are not compiled; set train.compile=false")
+        if self.shard and self.on_nonfinite == "skip":
+            raise ValueError("train.shard: train.on_nonfinite=skip copies all weights; set it to rollback or stop")
 
     def num_steps(self, batches_per_epoch: int) -> int:
         """The length of the training in steps."""
@@ -87,4 +94,9 @@ class Recipe(Generic[Corpus, Model, Train]):
             raise ValueError(
                 f"update.kind: {self.update.kind} goes on from batch to batch within a step; set "
                 "train.batches_per_step=1, and train.tokens_per_batch or train.images_per_batch for larger ones"
+            )
+        if self.train.shard and self.update.kind != "joint":
+            raise ValueError(
+                f"train.shard: update.kind {self.update.kind} does more with the model than to step it down its loss; "
+                "set update.kind=joint, or train.shard=false"
             )

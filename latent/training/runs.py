@@ -15,6 +15,7 @@ import torch
 
 from latent.training.checkpoints import (
     Checkpoint,
+    Parts,
     best_checkpoint,
     list_checkpoints,
     prune_checkpoints,
@@ -121,10 +122,10 @@ class Run:
         write_atomically(path, content)
         return path
 
-    def save(self, state: TrainState, figures: dict[str, float], window: Columns, recipe: Tree) -> Path:
+    def save(self, state: TrainState, parts: Parts, figures: dict[str, float], window: Columns, recipe: Tree) -> Path:
         """Write a checkpoint, all rows up to it before it. Raises OSError; then the checkpoints are as they were."""
         self._rows.flush(sync=True)
-        return save_checkpoint(self.path / "checkpoints", state, figures, window, recipe)
+        return save_checkpoint(self.path / "checkpoints", state, parts, figures, window, recipe)
 
     def prune(self, keep: int) -> None:
         """Drop the old checkpoints. Raises OSError."""

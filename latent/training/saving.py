@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from latent.training.checkpoints import state_tensors
 from latent.training.config import Tree
 from latent.training.recipe import TrainConfig, seconds
 from latent.training.rows import Row
@@ -80,13 +81,14 @@ class Saver:
 
     def save(self, state: TrainState, figures: dict[str, float], window: Window) -> None:
         """Write a checkpoint and drop old ones; where it cannot be written, say so and go on."""
+        parts = state_tensors(state)
         if not self._writes:
             self.saved_step = state.step
             return
         self._check_lock()
         self._last_try = time.monotonic()
         try:
-            self.run.save(state, figures, window.columns(), self._recipe)
+            self.run.save(state, parts, figures, window.columns(), self._recipe)
         except OSError as error:
             self.failure = error
             self.say(

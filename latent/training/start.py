@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from latent.bound import LatentModel
 from latent.training.changes import refuse_changes
-from latent.training.checkpoints import MODEL, Checkpoint, load_model, load_state, state_tensors
+from latent.training.checkpoints import MODEL, Checkpoint, load_model, load_state, set_tensors, state_tensors
 from latent.training.compiling import CompileChoice, choose_compile, compile_model
 from latent.training.config import Tree
 from latent.training.console import open_reporter
@@ -28,6 +28,7 @@ from latent.training.recipe import Recipe, TrainConfig
 from latent.training.runs import CONFIG, Run, RunError, refuse_used
 from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything
+from latent.training.sharding import Sharded
 from latent.training.side import Material, RecipeT, Side
 from latent.training.sources import CORPUS, check_corpus, check_first_stage, describe_corpus
 from latent.training.state import TrainState
@@ -45,7 +46,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     few steps went. Of several processes the first one's path counts, and it alone writes there.
     """
     processes = join_processes()
-    check_share(recipe.train.batches_per_step, processes.num_processes)
+    check_share(recipe.train.batches_per_step, processes.num_processes, shard=recipe.train.shard)
     precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
     check_first_stage(side, recipe)
@@ -54,7 +55,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     state, data = build_state(material, recipe.train), material.training_data()
     recipe.update.check(state.model)
     recipe.update.prepare(state)
-    _check_processes(state, material)
+    share_out(state, material, recipe.train)
     choice = _compile_choice(recipe.train, state, data)
     recipe = replace(recipe, train=replace(recipe.train, compile=choice.compile))
     files = {**material.files, CORPUS: describe_corpus(recipe.corpus)}
@@ -81,14 +82,14 @@ def resume_run(side: Side[RecipeT], run: Run, overrides: Sequence[str] = ()) -> 
         stored, recipe = (side.load_recipe(run.config_path, given) for given in ((), overrides))
         tree = side.schema.tree(recipe)
         changed = refuse_changes(side.schema.tree(stored), tree, f"--resume {run.path}")
-        check_share(recipe.train.batches_per_step, processes.num_processes)
+        check_share(recipe.train.batches_per_step, processes.num_processes, shard=recipe.train.shard)
         check_corpus(run, recipe.corpus)
         with processes.local_main_process_first():
             material = side.read(recipe, run)
         state, data = build_state(material, recipe.train), material.training_data()
         recipe.update.prepare(state)
         start = _restore(run, state, Start(tree, check_lock))
-        _check_processes(state, material)
+        share_out(state, material, recipe.train)
         if changed and recipe.train.num_steps(data.batches.num_batches) < state.step:
             raise RunError(
                 f"--resume {run.path}: the run is at step {state.step:,} already; ask for more steps than that"
@@ -187,10 +188,15 @@ def _locked(path: Path, writes: bool) -> AbstractContextManager[Callable[[], Non
     return locked(path) if writes else nullcontext(lambda: None)
 
 
-def _check_processes(state: TrainState, material: Material) -> None:
-    model = state.model
-    check_statistics(model, state.accelerator.num_processes)
-    check_same(state.accelerator, material.files, state_tensors(state)[MODEL])
+def share_out(state: TrainState, material: Material, config: TrainConfig) -> None:
+    """Check that the processes can train together, and give each its part where the recipe wants that."""
+    model, accelerator, parts = state.model, state.accelerator, state_tensors(state)
+    check_statistics(model, accelerator.num_processes)
+    check_same(accelerator, material.files, parts[MODEL])
+    if config.shard:
+        state.layout = Sharded(model, writes=accelerator.is_main_process)
+        state.optimizer = _optimizer(model, config)
+        set_tensors(parts, state)
 
 
 def _restore(run: Run, state: TrainState, start: Start) -> Start:
@@ -217,6 +223,8 @@ def _restore(run: Run, state: TrainState, start: Start) -> Start:
 
 
 def _compile_choice(config: TrainConfig, state: TrainState, data: TrainingData) -> CompileChoice:
+    if config.shard:
+        return CompileChoice(False, "train.shard")
     return choose_compile(config.compile, state.accelerator.device, config.num_steps(data.batches.num_batches))
 
 
@@ -232,7 +240,8 @@ def _describe_sharing(config: TrainConfig, state: TrainState) -> str:
     if config.batches_per_step == 1:
         return ""
     number = state.accelerator.num_processes
-    return f", {config.batches_per_step} batches a step in {number} process{'es' if number > 1 else ''}"
+    sharded = ", sharded" if config.shard else ""
+    return f", {config.batches_per_step} batches a step in {number} process{'es' if number > 1 else ''}{sharded}"
 
 
 def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from latent.bound import LatentModel
+from latent.training.sharding import Layout, Whole
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TrainState:
     `feedback` is what an objective or an update carries from step to step, by name: nothing at the first step. It is
     stored with every checkpoint. An objective's stays on the device, so that no step waits for it. `adversary` is there
     where the update has prepared one, `clusters`, of every training example, while the update holds them. A step takes
-    `batches_per_step` batches; `seed` is the recipe's.
+    `batches_per_step` batches; `seed` is the recipe's; `layout` says where weights and moments lie.
     """
 
     model: LatentModel[Any]
@@ -40,5 +41,6 @@ class TrainState:
     batches_per_step: int = 1
     step: int = 0
     feedback: dict[str, Tensor | float] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Whole)
     adversary: Adversary | None = None
     clusters: Int64[Tensor, " N"] | None = None

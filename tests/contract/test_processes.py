@@ -14,14 +14,18 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from sharded_together import SHARDED, recipe, train_each
 from tiny import SMALL, rows, tiny_recipe, write_corpus
 from trained_together import OWN, train_all
 
-from latent.training import Run, build_state, resume_run, start_run
+from latent.training import ConfigError, Run, build_state, resume_run, start_run
 from latent.training.checkpoints import MODEL
 from latent.training.processes import ProcessError, add_up, check_same, check_share, check_statistics
+from latent.training.sharding import Sharded
 from textvae.side import TEXT
 
+# of three batches, of which two processes have two and one, or of one alone
+VALIDATED = {"reconstruction", "kl", "mutual_information", "active_units", "shuffled_gain", "cluster_entropy"}
 ROOT = Path(__file__).parents[2]
 LONG = ("train.steps=100000", "train.batches_per_step=2", "train.checkpoint_every=0.2s")
 
@@ -78,6 +82,8 @@ def assert_same_training(run: Run, other: Run, step: int) -> None:
         for name in ("step", "loss", "gradient_norm", "elbo"):
             if name in expected:
                 assert row[name] == pytest.approx(expected[name], rel=1e-5), (name, row, expected)
+        for name in VALIDATED & row.keys():
+            assert row[name] == pytest.approx(expected[name], rel=1e-5, abs=2e-5), (name, row, expected)
     found, expected = weights(run, step), weights(other, step)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
@@ -116,6 +122,33 @@ def test_two_processes_train_what_one_trains_and_stop_together(corpus: Path, tmp
     assert_gone_on_with_in_one(run, tmp_path, stopped_at + 6)
 
 
+def test_two_processes_train_in_shards_what_one_trains_whole(corpus: Path, tmp_path: Path) -> None:
+    begun = start_run(TEXT, recipe(corpus, "embedding"), tmp_path / "begun")
+    with launched("tests/sharded_together.py", corpus, tmp_path) as together:
+        alone = train_each(corpus, tmp_path / "alone")
+        out, errors = together.communicate(timeout=300)
+    assert together.returncode == 0, errors
+    held = [tuple(map(int, line.split())) for line in out.splitlines()]
+    assert sum(own for own, _ in held) == held[0][1]
+    assert max(own for own, _ in held) < 0.55 * held[0][1]
+    for name, whole in alone.items():
+        sharded = Run(tmp_path / name)
+        assert_same_training(sharded, whole, 8)
+        assert shapes(sharded, 8) == shapes(whole, 8)
+    assert any("passed over" in row.get("alarm", "") for row in rows(alone["layers"]))
+    of_two = Run(tmp_path / "embedding")
+    resume_run(TEXT, of_two, ["train.shard=false", "train.steps=12"])
+    from_the_beginning = start_run(TEXT, recipe(corpus, "embedding", "train.steps=12"), tmp_path / "from-the-beginning")
+    for run in (begun, of_two):
+        assert_same_training(run, from_the_beginning, 12)
+
+
+def shapes(run: Run, step: int) -> dict[tuple[str, str], tuple[torch.Size, torch.dtype]]:
+    folder = run.path / f"checkpoints/step-{step:06d}"
+    found = {path.name: load_file(path) for path in folder.glob("*.safetensors")}
+    return {(name, key): (each.shape, each.dtype) for name, tensors in found.items() for key, each in tensors.items()}
+
+
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the processes are found in /proc")
 def test_a_killed_process_ends_the_other_and_one_goes_on(corpus: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
@@ -136,9 +169,38 @@ def test_a_killed_process_ends_the_other_and_one_goes_on(corpus: Path, tmp_path:
 
 
 def test_fewer_batches_than_processes_are_refused() -> None:
-    check_share(4, 4)
+    check_share(4, 4, shard=False)
     with pytest.raises(ValueError, match=r"^train\.batches_per_step: 1 cannot be shared out to 4 .*batches_per_step=4"):
-        check_share(1, 4)
+        check_share(1, 4, shard=False)
+
+
+def test_shards_are_for_several_processes_with_as_many_batches_each() -> None:
+    check_share(4, 2, shard=True)
+    with pytest.raises(ValueError, match=r"^train\.shard: one process has no other .* set train\.shard=false$"):
+        check_share(4, 1, shard=True)
+    with pytest.raises(ValueError, match=r"^train\.shard: each of 2 .* is 3; set it to a multiple of 2$"):
+        check_share(3, 2, shard=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (("train.precision=fp16",), "set train.precision to bf16 or fp32"),
+        (("train.compile=true",), "set train.compile=false"),
+        (("train.on_nonfinite=skip",), "set it to rollback or stop"),
+        (("update.kind=adversarial",), "set update.kind=joint, or train.shard=false"),
+    ],
+)
+def test_what_cannot_be_sharded_is_refused(corpus: Path, overrides: tuple[str, ...], remedy: str) -> None:
+    with pytest.raises(ConfigError, match=rf"train.*: .*{remedy}"):
+        recipe(corpus, "embedding", SHARDED, *overrides)
+
+
+def test_a_model_without_layers_is_not_sharded(corpus: Path) -> None:
+    plain = tiny_recipe(corpus)
+    model = build_state(TEXT.read(plain, None), plain.train).model
+    with pytest.raises(ValueError, match=r"^train\.shard: SentenceVae has no layers .* set train\.shard=false$"):
+        Sharded(model, writes=True)
 
 
 def test_running_statistics_are_refused_in_several_processes(corpus: Path) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny import resume_run, start_run, tiny_recipe, write_corpus
 
 from latent.training import Run, build_state, seed_everything
-from latent.training.checkpoints import MODEL, load_state, read_checkpoint, save_checkpoint
+from latent.training.checkpoints import MODEL, load_state, read_checkpoint, save_checkpoint, state_tensors
 from latent.training.joint import SKIPPED
 from latent.training.loop import scaling_figures
 from latent.training.nonfinite import Guard
@@ -107,7 +107,7 @@ def test_after_steps_that_overflow_training_goes_on(recipe: TextRecipe, scaled: 
 
 def test_a_checkpoint_holds_scale_and_count(recipe: TextRecipe, scaled: None, tmp_path: Path) -> None:
     state, _ = stepped(recipe, 3, OVERFLOWING)
-    saved = save_checkpoint(tmp_path / "checkpoints", state, {})
+    saved = save_checkpoint(tmp_path / "checkpoints", state, state_tensors(state), {})
     other, _ = stepped(recipe, 0)
     load_state(read_checkpoint(saved), other)
     assert other.accelerator.scaler.state_dict() == state.accelerator.scaler.state_dict()

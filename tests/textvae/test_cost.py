@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from corpora import TextBatch
 from latent.measures import importance_weighted
 from latent.training import build_state, seed_everything
-from latent.training.loop import validate
 from latent.training.seeding import Stream
+from latent.training.validation import validate
 from textvae.models import LstmVaeConfig, SentenceVae
 from textvae.side import TEXT
 

@@ -1,9 +1,10 @@
 """The sentence VAE: an encoder, a posterior head, a prior and a decoder, whichever they are."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from corpora import TextBatch
@@ -47,6 +48,7 @@ class SentenceVae(SentenceModel):
         word_dropout: WordDropout | None = None,
         encoder_noise: WordNoise | None = None,
         bag_of_words: BagOfWords | None = None,
+        layers: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.latent_size = latent_size
@@ -56,6 +58,7 @@ class SentenceVae(SentenceModel):
         self.word_dropout = word_dropout
         self.encoder_noise = encoder_noise
         self.bag_of_words = bag_of_words
+        self.layers = tuple(layers)
         self.latent_prior = prior.build(latent_size, SequenceReader(embedding_size, self._posterior_of))
 
     def posterior(self, batch: TextBatch) -> Distribution:

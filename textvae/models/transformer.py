@@ -95,4 +95,5 @@ class TransformerVaeConfig(OfWords):
             word_dropout=decoder.word_dropout,
             encoder_noise=None if self.encoder_noise is None else self.encoder_noise.build(),
             bag_of_words=BagOfWords(num_ids, self.latent_size) if self.bag_of_words else None,
+            layers=(*encoder.blocks, *decoder.blocks),
         )
