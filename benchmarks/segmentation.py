@@ -47,7 +47,7 @@ METHODS = {
     "baseline": Method("baseline"),
     "GSNN": Method("cvae", ("objective={kind: hybrid, bound_share: 0.0}", "model.recognition=false")),
     "CVAE": Method("cvae"),
-    "hybrid": Method("cvae", ("objective={kind: hybrid, bound_share: 0.5}",)),
+    "hybrid": Method("cvae", ("objective+={kind: hybrid, bound_share: 0.5}",)),
 }
 LAYERED = "unsupervised"
 HEAD = (
