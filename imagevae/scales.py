@@ -1,6 +1,7 @@
 r"""y at coarser scales, which a structured model predicts in training beside y itself.
 
-With ȳ the means of y over squares of 2ˢ×2ˢ pixels, m̄ the shares of them that are scored and a a logit for each square,
+With ȳ the means of y, 0 where it is not scored, over squares of 2ˢ×2ˢ pixels, m̄ the shares of them that are scored and a
+logit a for each square,
 
 \[ \sum_{s=1}^{n} \sum_i \big( \bar y_{si} a_{si} - \bar m_{si} \ln(1 + e^{a_{si}}) \big) \]
 
@@ -44,7 +45,10 @@ def log_likelihood_of_reduced(
 
 
 class CoarserOutputs(nn.Module):
-    """From a network's maps at ½, ¼, … of the image's sides to logits of y at the first of these scales."""
+    """From a network's maps at ½, ¼, … of the image's sides to logits of y at the first of these scales.
+
+    Raises ValueError where there are fewer maps than scales.
+    """
 
     def __init__(self, form: ImageForm, channels: Sequence[int], num_scales: int) -> None:
         super().__init__()
