@@ -1,7 +1,7 @@
 r"""y at coarser scales, which a structured model predicts in training beside y itself.
 
-With ȳ the means of y, 0 where it is not scored, over squares of 2ˢ×2ˢ pixels, m̄ the shares of them that are scored and a
-logit a for each square,
+With ȳ the means of y, 0 where it is not scored, over squares of 2ˢ×2ˢ pixels, m̄ the shares of a square that are scored
+and a logit a for each square,
 
 \[ \sum_{s=1}^{n} \sum_i \big( \bar y_{si} a_{si} - \bar m_{si} \ln(1 + e^{a_{si}}) \big) \]
 
