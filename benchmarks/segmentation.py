@@ -12,10 +12,11 @@ positions, and the layered VAE's own mixture fitted to each photograph by itself
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float
 from sklearn.cluster import KMeans
@@ -84,6 +85,14 @@ def trained_run(name: str, given: argparse.Namespace) -> Run:
     if (path / "config.yaml").exists():
         return resume_run(IMAGE, Run.open(path))
     return start_run(IMAGE, recipe_of(name, given), path)
+
+
+def measured_in_full(run: Run, samples: int, limit: int | None) -> Measured:
+    """The run's figures, with every column of its test images: of those stored already `measured` reads but some."""
+    found = measured(run, samples, limit)
+    table = pq.read_table(run.path / "measures" / "test.parquet")
+    columns = {name: torch.tensor(table.column(name).to_numpy()) for name in table.column_names}
+    return replace(found, per_example=columns)
 
 
 def row(name: str, found: Measured) -> str:
@@ -248,7 +257,7 @@ def main() -> None:
         start = time.monotonic()
         run = trained_run(name, given)
         print(f"{name}: trained in {time.monotonic() - start:,.0f} s", flush=True)
-        figures = measured(run, given.samples, given.limit)
+        figures = measured_in_full(run, given.samples, given.limit)
         if name == LAYERED:
             simple += "\n" + layered_table(figures)
         else:
