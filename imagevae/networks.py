@@ -39,8 +39,13 @@ class FlatNetwork(ABC):
         """From x and y as one image to a normal."""
         return NormalNetwork(self.encoder(form.joined, 0), latent_size)
 
-    def generator(self, form: ImageForm, latent_size: int) -> "MlpDecoder | ConvDecoder":
-        """From z to logits; of x there is no more to know."""
+    def generator(self, form: ImageForm, latent_size: int, coarser_scales: int) -> "MlpDecoder | ConvDecoder":
+        """From z to logits; of x there is no more to know. Raises ValueError for scales of which there is no map."""
+        if coarser_scales > 0:
+            raise ValueError(
+                "model.coarser_scales: this network has no maps of coarser scales to predict from; "
+                "set model.network.kind=unet or model.coarser_scales=0"
+            )
         return self.decoder(form, latent_size)
 
 

@@ -163,6 +163,10 @@ def check_structured(recipe: ImageRecipe) -> None:
         raise ValueError(
             "objective.bound_share: at 0 nothing would train the recognition network; set model.recognition=false"
         )
+    if model.coarser_scales > 0 and objective.kind == "iwae":
+        raise ValueError(
+            "model.coarser_scales: objective.kind iwae has no auxiliary_weight; set objective.kind=elbo or hybrid"
+        )
 
 
 def check_augmentation(recipe: ImageRecipe) -> None:

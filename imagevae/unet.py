@@ -22,6 +22,7 @@ from torch.distributions import Distribution
 
 from imagevae.form import ImageForm
 from imagevae.networks import Prediction
+from imagevae.scales import CoarserOutputs
 from latent.distributions import at_least_float32, diagonal_normal
 
 MOST_GROUPS = 8  # of channels that are normalised together
@@ -42,9 +43,9 @@ class UnetConfig:
         """From an image to a normal for every place of the coarsest map."""
         return UnetNormal(form, self.channels, self._latent_channels(form, latent_size))
 
-    def generator(self, form: ImageForm, latent_size: int) -> "UnetGenerator":
-        """From z and the predictor's feature maps to logits."""
-        return UnetGenerator(form, self.channels, self._latent_channels(form, latent_size))
+    def generator(self, form: ImageForm, latent_size: int, coarser_scales: int) -> "UnetGenerator":
+        """From z and the predictor's feature maps to logits, those of coarser scales behind the image's own."""
+        return UnetGenerator(form, self.channels, self._latent_channels(form, latent_size), coarser_scales)
 
     def _latent_channels(self, form: ImageForm, latent_size: int) -> int:
         """How many values z has at a place. Raises ValueError where it is no map."""
@@ -193,15 +194,19 @@ class UnetNormal(nn.Module):
 class UnetGenerator(nn.Module):
     """From a map of z, added to the coarsest map of x, up to the image, by way of all maps of x."""
 
-    def __init__(self, form: ImageForm, channels: Sequence[int], latent_channels: int) -> None:
+    def __init__(self, form: ImageForm, channels: Sequence[int], latent_channels: int, coarser_scales: int) -> None:
         super().__init__()
         self.unflatten = nn.Unflatten(1, (latent_channels, *coarsest(form, channels)))
         self.embedding = nn.Conv2d(latent_channels, channels[-1], 1)
         self.upwards = Upwards(channels)
         self.output = Output(form, channels[0])
+        self.coarser = CoarserOutputs(form, channels, coarser_scales)  # last: the others are drawn as without it
 
-    def forward(self, z: Float[Tensor, "N Z"], *maps: Tensor) -> Float[Tensor, "N D"]:
-        """Logits to be added to the predictor's, for S draws of each of the B images of the maps, N = S·B."""
+    def forward(self, z: Float[Tensor, "N Z"], *maps: Tensor) -> Float[Tensor, "N A"]:
+        """Logits to be added to the predictor's, for S draws of each of the B images of the maps, N = S·B.
+
+        A is D, of the image, and behind it the logits of the coarser scales, the finest first.
+        """
         z = z.to(self.embedding.weight.dtype)
-        found: Tensor = self.output(self.upwards(plus(self.embedding(self.unflatten(z)), maps[0]), maps[1:])[-1])
-        return found
+        found = self.upwards(plus(self.embedding(self.unflatten(z)), maps[0]), maps[1:])
+        return torch.cat([self.output(found[-1]), *self.coarser(found[::-1])], 1)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -23,6 +23,7 @@ from imagevae.form import ImageForm
 from imagevae.likelihoods import Bernoulli
 from imagevae.models.image_model import IndependentPixels
 from imagevae.networks import ConvConfig, MlpConfig, Prediction
+from imagevae.scales import log_likelihood_of_reduced, reduced
 from imagevae.unet import UnetConfig
 from latent.bound import ElboTerms
 from latent.distributions import at_least_float32, standard_normal
@@ -56,6 +57,9 @@ class StructuredCvaeConfig:
     Without `recognition` q(z|x, y) is p(z|x): the KL is 0 and the bound E_p(z|x)[log p(y|x, z)], a Gaussian stochastic
     neural network. `freeze_baseline` takes the baseline as its first stage left it, which update.kind=pretrained is;
     else it is trained with the rest.
+
+    `coarser_scales` has y predicted at ½, ¼, … of its sides too, in training alone and beside the bound, with
+    objective.auxiliary_weight; the paper has 2 of them.
     """
 
     kind: Literal["structured_cvae"] = "structured_cvae"
@@ -64,6 +68,7 @@ class StructuredCvaeConfig:
     likelihood: Literal["bernoulli"] = "bernoulli"
     recognition: bool = True
     freeze_baseline: bool = False
+    coarser_scales: NonNegativeInt = 0
 
     def build(self, form: ImageForm) -> "StructuredCvae":
         """The model for images with which something is given. Raises ValueError where nothing is."""
@@ -74,6 +79,7 @@ class StructuredCvaeConfig:
             self.network,
             recognition=self.recognition,
             freeze_baseline=self.freeze_baseline,
+            coarser_scales=self.coarser_scales,
         )
 
 
@@ -155,21 +161,30 @@ class StructuredCvae(IndependentPixels):
 
     x and y, or ŷ, are read as one image, of the channels of both where x is another one. That the prior network sees
     the baseline's guess is what the paper calls a recurrent connection. A prediction draws z from p(z|x): q has a say
-    in training and in the bound alone.
+    in training and in the bound alone. At coarser scales of y the logits are the means of the baseline's over the
+    pixels there, and what the decoder adds to these.
     """
 
     def __init__(
-        self, form: ImageForm, latent_size: int, network: StructuredNetwork, *, recognition: bool, freeze_baseline: bool
+        self,
+        form: ImageForm,
+        latent_size: int,
+        network: StructuredNetwork,
+        *,
+        recognition: bool,
+        freeze_baseline: bool,
+        coarser_scales: int,
     ) -> None:
         super().__init__()
         self.form = form
         self.num_classes = 0  # that it is told
         self.latent_size = latent_size
         self.freeze_baseline = freeze_baseline
+        self.coarser_scales = coarser_scales
         self.baseline = network.predictor(form)
         self.prior_network = network.normal(form, latent_size)
         self.recognition = network.normal(form, latent_size) if recognition else None
-        self.decoder = network.generator(form, latent_size)
+        self.decoder = network.generator(form, latent_size, coarser_scales)
         self.likelihood = Bernoulli(form.num_pixels)
         self._read: tuple[ImageBatch, Prediction] | None = None
 
@@ -194,11 +209,29 @@ class StructuredCvae(IndependentPixels):
         """log p(y|x, z) in nats, summed over the pixels of y."""
         return scored_log_likelihood(self.outputs(z, batch), batch)
 
+    def log_likelihoods(
+        self, z: Float[Tensor, "S B Z"], batch: ImageBatch
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"] | None]:
+        """log p(y|x, z) in nats, and in training what is to be said of y at coarser scales."""
+        said = self.prediction(batch)
+        of_image, coarser = self._added(z, said)
+        log_likelihood = scored_log_likelihood(said.logits + of_image, batch)
+        if not self.training or self.coarser_scales == 0:
+            return log_likelihood, None
+        logits = reduced(self.form.images(said.logits), self.coarser_scales) + coarser
+        return log_likelihood, log_likelihood_of_reduced(logits, batch, self.coarser_scales)
+
     def outputs(self, z: Float[Tensor, "S B Z"], batch: ImageBatch) -> Float[Tensor, "S B D"]:
         """A logit for each of D pixels, of which those of y count."""
         said = self.prediction(batch)
+        return said.logits + self._added(z, said)[0]
+
+    def _added(
+        self, z: Float[Tensor, "S B Z"], said: Prediction
+    ) -> tuple[Float[Tensor, "S B D"], Float[Tensor, "S B E"]]:
+        """What the decoder adds to the baseline's logits: of D pixels, and of E places at coarser scales."""
         added: Tensor = self.decoder(z.flatten(0, 1), *said.maps).unflatten(0, z.shape[:2])
-        return said.logits + added
+        return added[..., : self.form.num_pixels], added[..., self.form.num_pixels :]
 
     def prediction(self, batch: ImageBatch) -> Prediction:
         """What the baseline says by itself; a frozen one has no gradient."""

@@ -66,7 +66,7 @@ class ElboObjective:
         """
         weight, following = self._weight(terms, step, feedback)
         value = -terms.log_likelihood.mean() + weight * self._penalty(terms)
-        value = with_auxiliary(value, terms, self.auxiliary_weight)
+        value = with_auxiliary(value, terms.auxiliary, self.auxiliary_weight)
         logged: dict[str, Tensor | float] = {}
         if self.mmd is not None:
             discrepancy = self.mmd(terms)

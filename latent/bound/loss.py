@@ -24,9 +24,11 @@ class Loss:
     feedback: Feedback = field(default_factory=dict)
 
 
-def with_auxiliary(value: Float[Tensor, ""], terms: ElboTerms, weight: float) -> Float[Tensor, ""]:
+def with_auxiliary(
+    value: Float[Tensor, ""], auxiliary: Float[Tensor, "S B"] | None, weight: float
+) -> Float[Tensor, ""]:
     """The value less weight · log p of what z predicts beside x, the mean over draws and examples, where it does."""
-    return value if terms.auxiliary is None else value - weight * terms.auxiliary.mean()
+    return value if auxiliary is None else value - weight * auxiliary.mean()
 
 
 def bound_figures(

@@ -73,12 +73,14 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
         p = self.prior(batch)
         log_prior = log_prob(p, z)
         kl = kl_divergence(q, p, log_posterior - log_prior)
-        log_likelihood, auxiliary = self.log_likelihood(z, batch), self.auxiliary(z, batch)
+        log_likelihood, auxiliary = self.log_likelihoods(z, batch)
         return ElboTerms.of(z, log_likelihood, log_prior, log_posterior, kl, p, q, auxiliary)
 
-    def auxiliary(self, z: Float[Tensor, "S B Z"], batch: BatchT) -> Float[Tensor, "S B"] | None:
-        """log p of what z is to predict beside x, in nats: no part of the bound, and None unless a model has it."""
-        return None
+    def log_likelihoods(
+        self, z: Float[Tensor, "S B Z"], batch: BatchT
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"] | None]:
+        """log p(x|z), and log p of what z predicts beside x, in nats: no part of the bound, or None."""
+        return self.log_likelihood(z, batch), None
 
     @property
     def posterior_is_free(self) -> bool:
@@ -115,8 +117,8 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
     ) -> ElboTerms:
         """The terms of the bound: what `torch.compile` and data-parallel training wrap.
 
-        With `from_prior` they have log p(x|z) at as many draws of the prior, with gradients, beside them. Raises
-        ValueError where a draw of the prior has no gradient.
+        With `from_prior` they have `log_likelihoods` at as many draws of the prior, with gradients, beside
+        them. Raises ValueError where a draw of the prior has no gradient.
         """
         terms = self.terms(self.posterior(batch), batch, num_samples, path_gradient=path_gradient)
         if not from_prior:
@@ -127,4 +129,5 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
                 "set objective.kind=elbo"
             )
         z = terms.prior.rsample(torch.Size([num_samples]))
-        return replace(terms, log_likelihood_from_prior=self.log_likelihood(z, batch))
+        log_likelihood, auxiliary = self.log_likelihoods(z, batch)
+        return replace(terms, log_likelihood_from_prior=log_likelihood, auxiliary_from_prior=auxiliary)

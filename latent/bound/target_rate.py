@@ -42,5 +42,5 @@ class TargetRateObjective:
         """Return the loss of a batch at a step."""
         weight = self.kl_weight(step)
         value = -terms.log_likelihood.mean() + weight * (terms.kl.mean() - self.target(step)).abs()
-        value = with_auxiliary(value, terms, self.auxiliary_weight)
+        value = with_auxiliary(value, terms.auxiliary, self.auxiliary_weight)
         return Loss(value, bound_figures(terms, value, weight))

@@ -32,6 +32,7 @@ class ElboTerms:
     posterior: Distribution | None = None  # batch shape B; None where there is none of z alone
     auxiliary: Float[Tensor, "S B"] | None = None  # log p of what z predicts beside x; no part of any bound
     log_likelihood_from_prior: Float[Tensor, "S B"] | None = None  # at draws of p, not of q; no part of any bound
+    auxiliary_from_prior: Float[Tensor, "S B"] | None = None  # at the same draws
 
     @classmethod
     def of(

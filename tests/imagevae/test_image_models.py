@@ -87,8 +87,12 @@ CASES = [
     for name, network in networks_of(kind)
     for likelihood in ((OWN_LIKELIHOOD[kind],) if kind in OWN_LIKELIHOOD else LIKELIHOODS)
 ]
+SCALED = pytest.param(
+    StructuredCvaeConfig(latent_size=4, network=OF_STRUCTURED["unet"], coarser_scales=2),
+    id="structured_cvae-unet-coarser scales",
+)
 FORM = ImageForm(channels=1, height=8, width=8, class_names=("a", "b", "c"))
-EVERY_MODEL = pytest.mark.parametrize("config", CASES)
+EVERY_MODEL = pytest.mark.parametrize("config", [*CASES, SCALED])
 OF_WHOLE_IMAGES = [case for case in CASES if case.values[0].kind != "layered_vae"]  # decoded as one
 WITH_Z = pytest.mark.parametrize("config", [case for case in CASES if case.values[0].kind not in WITHOUT_Z])
 
@@ -130,9 +134,15 @@ def test_every_model_of_the_union_has_cases() -> None:
     assert {member.kind: member for member in members} == {kind: config for kind, (config, _) in OPTIONS.items()}
 
 
-@EVERY_MODEL
+OBJECTIVES = (ElboObjective(), IwaeObjective(num_samples=3), IwaeObjective(num_samples=3, gradient="dreg"))
+
+
 @pytest.mark.parametrize(
-    "objective", [ElboObjective(), IwaeObjective(num_samples=3), IwaeObjective(num_samples=3, gradient="dreg")]
+    ("config", "objective"),
+    [
+        *((case.values[0], objective) for case in CASES for objective in OBJECTIVES),
+        (SCALED.values[0], OBJECTIVES[0]),  # the others have no weight for what is no part of the bound
+    ],
 )
 def test_gradient_reaches_every_parameter(config: Any, objective: ElboObjective | IwaeObjective) -> None:
     model = built(config).train()

@@ -1,12 +1,14 @@
 """The hybrid objective, and likelihoods by draws of the prior, on the model of which everything is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oracle import LinearGaussian, VectorBatch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latent.bound import ElboObjective, HybridObjective, LatentModel
+from latent.bound import ElboObjective, HybridObjective, LatentModel, Linear
 from latent.distributions import NormalMixturePrior
 from latent.measures import FromPrior, encode_split, importance_weighted
 
@@ -113,10 +115,31 @@ def test_a_prior_whose_draws_have_no_gradient_is_refused(batch: VectorBatch) -> 
         Mixed()(batch, 1, from_prior=True)
 
 
-def test_what_z_predicts_beside_x_is_refused(model: LinearGaussian, batch: VectorBatch) -> None:
-    model.auxiliary = lambda z, batch: z.sum(-1)
-    with pytest.raises(ValueError, match="hybrid has no auxiliary_weight"):
-        HybridObjective()(model(batch, 1, from_prior=True), 0)
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_what_z_predicts_beside_x_counts_at_draws_of_q_and_of_p(
+    model: LinearGaussian, batch: VectorBatch, share: float
+) -> None:
+    plain = model(batch, 3, from_prior=True)
+    terms = replace(plain, auxiliary=plain.z.sum(-1), auxiliary_from_prior=plain.z.square().sum(-1))
+    found = HybridObjective(bound_share=share, auxiliary_weight=0.5)(terms, 0)
+    without = HybridObjective(bound_share=share)(plain, 0)
+    mixed = share * terms.auxiliary.mean() + (1 - share) * terms.auxiliary_from_prior.mean()
+    assert found.value.item() == pytest.approx((without.value - 0.5 * mixed).item())
+    assert found.logged["elbo"] == without.logged["elbo"]
+
+
+def test_the_kl_is_weighed_by_its_schedule_and_the_bound_is_logged_without(
+    model: LinearGaussian, batch: VectorBatch
+) -> None:
+    terms = model(batch, 3, from_prior=True)
+    rising = HybridObjective(bound_share=0.25, kl_weight=Linear(start=0.0, end=1.0, steps=10))
+    assert rising.schedules == {"kl_weight": rising.kl_weight}
+    plain = HybridObjective(bound_share=0.25)(terms, 0)
+    for step, weight in ((0, 0.0), (4, 0.4), (10, 1.0), (99, 1.0)):
+        found = rising(terms, step)
+        assert found.value.item() == pytest.approx((plain.value - 0.25 * (1 - weight) * terms.kl.mean()).item())
+        assert found.logged["kl_weight"] == pytest.approx(weight)
+        assert found.logged["elbo"] == plain.logged["elbo"]
 
 
 def test_draws_of_the_prior_converge_to_the_truth_from_above(model: LinearGaussian, batch: VectorBatch) -> None:

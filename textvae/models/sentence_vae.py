@@ -89,8 +89,11 @@ class SentenceVae(SentenceModel):
         found: Float[Tensor, "N Z"] = self.head.nearest(z)
         return found
 
-    def auxiliary(self, z: Float[Tensor, "S B Z"], batch: TextBatch) -> Float[Tensor, "S B"] | None:
-        """log p of the bag of words given z, in training; None where there is none, and in evaluation."""
+    def log_likelihoods(
+        self, z: Float[Tensor, "S B Z"], batch: TextBatch
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"] | None]:
+        """log p(x|z), and in training that of the bag of words given z, where there is one."""
+        log_likelihood = self.log_likelihood(z, batch)
         if self.bag_of_words is None or not self.training:
-            return None
-        return self.bag_of_words.log_likelihood(z, batch.targets, batch.mask)
+            return log_likelihood, None
+        return log_likelihood, self.bag_of_words.log_likelihood(z, batch.targets, batch.mask)
