@@ -25,7 +25,7 @@ from imagevae.side import reads_photographs
 from imagevae.strips import animated_png, strip_png
 from imagevae.tables import corpus_lines, measured_lines
 from latent.measures import Refinement
-from latent.measures.refinement import Start
+from latent.measures.refinement import By, Start
 from latent.reporting.gap_report import GapQuestion, measure_gaps, refuse_without_bound
 from latent.reporting.gaps_over_training import measure_gaps_over_training
 from latent.reporting.stored_measures import save_measures
@@ -39,10 +39,17 @@ open_run = open_trained_images
 
 
 def measure(
-    trained: TrainedImages, *, samples: int, full: bool, refine: int | None, refine_from: Start | None, **settings: Any
+    trained: TrainedImages,
+    *,
+    samples: int,
+    full: bool,
+    refine: int | None,
+    refine_from: Start | None,
+    refine_by: By | None,
+    **settings: Any,
 ) -> Shown:
     """Measure a run and keep what was found in it."""
-    refinement = Refinement.asked(refine, refine_from)
+    refinement = Refinement.asked(refine, refine_from, refine_by)
     found = measure_run(trained, num_samples=samples, refinement=refinement, with_samples=full, **settings)
     save_measures(trained.run, found)
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures, trained.form.class_names))

@@ -66,6 +66,7 @@ MEASURING = (
     click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed."),
     click.option("--refine", type=click.IntRange(1, 1_000_000), help="Beside it, the bound of q refined by N steps."),
     click.option("--refine-from", type=click.Choice(["posterior", "prior"]), help="Where these begin.  [posterior]"),
+    click.option("--refine-by", type=click.Choice(["adam", "natural"]), help="What steps these are.  [adam]"),
     click.option("--full", is_flag=True, help="Of text, also samples of the prior against the corpus, and smoothness."),
     CHECKPOINT,
     SEED,

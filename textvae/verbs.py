@@ -7,7 +7,7 @@ import click
 
 from corpora import corpus_statistics, evaluation_batches, load_splits, read_sentences
 from latent.measures import Refinement
-from latent.measures.refinement import Start
+from latent.measures.refinement import By, Start
 from latent.reporting import table_lines
 from latent.reporting.gap_report import GapQuestion, measure_gaps, refuse_without_bound
 from latent.reporting.gaps_over_training import measure_gaps_over_training
@@ -28,10 +28,17 @@ open_run = open_trained
 
 
 def measure(
-    trained: Trained, *, full: bool, samples: int, refine: int | None, refine_from: Start | None, **settings: Any
+    trained: Trained,
+    *,
+    full: bool,
+    samples: int,
+    refine: int | None,
+    refine_from: Start | None,
+    refine_by: By | None,
+    **settings: Any,
 ) -> Shown:
     """Measure a run and keep what was found in it."""
-    refinement = Refinement.asked(refine, refine_from)
+    refinement = Refinement.asked(refine, refine_from, refine_by)
     found = measure_run(trained, num_samples=samples, refinement=refinement, by_decoding=full, **settings)
     save_measures(trained.run, found)
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures))
