@@ -48,14 +48,15 @@ def verbs(side: "Side[Any]", module: str = "verbs") -> Any:
     return importlib.import_module(f"{side.name}vae.{module}")
 
 
-def call(context: click.Context) -> "Shown":
+def call(context: click.Context, verb: str | None = None, **changed: Any) -> "Shown":
     """Open the RUN of a command, with a word on standard error about each damaged checkpoint, and do what it says."""
     given, side = found_run(context.params["run"])
-    settings = {k: v for k, v in options.options_of(side.name, context).items() if k not in ("run", "as_json")}
+    asked = options.options_of(side.name, context) | changed
+    settings = {k: v for k, v in asked.items() if k not in ("run", "as_json")}
     trained = verbs(side).open_run(given, settings.pop("checkpoint"))
     for line in trained.warnings:
         click.echo(f"warning: {line}", err=True)
-    shown: Shown = getattr(verbs(side), str(context.command.name))(trained, **settings)
+    shown: Shown = getattr(verbs(side), verb or str(context.command.name))(trained, **settings)
     return shown
 
 
@@ -149,9 +150,10 @@ def measure(context: click.Context, /, as_json: bool, **_: Any) -> None:
 @options.RUN
 @options.gap_options
 @click.pass_context
-def gaps(context: click.Context, /, as_json: bool, **_: Any) -> None:
+def gaps(context: click.Context, /, checkpoint: str, as_json: bool, **_: Any) -> None:
     """Split what the bound of a RUN lacks of log p(x) into the encoder's part and the posterior family's."""
-    show_result(as_json, call(context))
+    over_training = checkpoint == options.EVERY
+    show_result(as_json, call(context, "gaps_over_training", checkpoint="last") if over_training else call(context))
 
 
 @cli.command()

@@ -25,8 +25,9 @@ from imagevae.side import reads_photographs
 from imagevae.strips import animated_png, strip_png
 from imagevae.tables import corpus_lines, measured_lines
 from latent.measures import Refinement
-from latent.measures.refinement import Start
-from latent.reporting.gap_report import measure_gaps, refuse_without_bound
+from latent.measures.refinement import By, Start
+from latent.reporting.gap_report import GapQuestion, measure_gaps, refuse_without_bound
+from latent.reporting.gaps_over_training import measure_gaps_over_training
 from latent.reporting.stored_measures import save_measures
 from latent.training.console import Shown
 
@@ -38,22 +39,38 @@ open_run = open_trained_images
 
 
 def measure(
-    trained: TrainedImages, *, samples: int, full: bool, refine: int | None, refine_from: Start | None, **settings: Any
+    trained: TrainedImages,
+    *,
+    samples: int,
+    full: bool,
+    refine: int | None,
+    refine_from: Start | None,
+    refine_by: By | None,
+    **settings: Any,
 ) -> Shown:
     """Measure a run and keep what was found in it."""
-    refinement = Refinement.asked(refine, refine_from)
+    refinement = Refinement.asked(refine, refine_from, refine_by)
     found = measure_run(trained, num_samples=samples, refinement=refinement, with_samples=full, **settings)
     save_measures(trained.run, found)
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures, trained.form.class_names))
 
 
-def gaps(trained: TrainedImages, *, split: str, limit: int, seed: int, **spent: int) -> Shown:
+def gaps(trained: TrainedImages, **asked: Any) -> Shown:
     """How much of the bound's distance from log p(x) is the posterior family's, and how much the encoder's."""
+    return measure_gaps(trained, _gap_question(trained, **asked))
+
+
+def gaps_over_training(trained: TrainedImages, **asked: Any) -> Shown:
+    """The same of every checkpoint that was kept."""
+    return measure_gaps_over_training(trained, _gap_question(trained, **asked))
+
+
+def _gap_question(trained: TrainedImages, *, split: str, limit: int, seed: int, **spent: int) -> GapQuestion:
     refuse_without_bound(trained, is_bound=trained.recipe.update.trains_bound)
     images = choose_images(trained, split, limit, seed)
     batches = list(image_evaluation_batches(images, GAP_IMAGES_AT_ONCE))
     examples = {"split": split, "examples": digest(images)}
-    return measure_gaps(trained, batches, examples, partial(simulated, trained), seed=seed, **spent)
+    return GapQuestion.of(batches, examples, partial(simulated, trained), seed=seed, **spent)
 
 
 def sample(trained: TrainedImages, *, num_samples: int, seed: int, out: Path | None, label: int | None) -> Shown:

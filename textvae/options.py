@@ -45,6 +45,7 @@ PRECISION = click.option(
     help="Of the decoder's products in the NLL; auto takes bf16 where it is fast and within 0.02 nats of fp32.",
 )
 CHECKPOINT = click.option("--checkpoint", default="best", show_default=True, help="best, last or step-000500.")
+EVERY = "all"
 
 
 TRAINING = (
@@ -65,6 +66,7 @@ MEASURING = (
     click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed."),
     click.option("--refine", type=click.IntRange(1, 1_000_000), help="Beside it, the bound of q refined by N steps."),
     click.option("--refine-from", type=click.Choice(["posterior", "prior"]), help="Where these begin.  [posterior]"),
+    click.option("--refine-by", type=click.Choice(["adam", "natural"]), help="What steps these are.  [adam]"),
     click.option("--full", is_flag=True, help="Of text, also samples of the prior against the corpus, and smoothness."),
     CHECKPOINT,
     SEED,
@@ -88,7 +90,12 @@ GAPS = (
     click.option("--steps", type=click.IntRange(min=1), default=3000, show_default=True, help="At most, towards q*."),
     click.option("--chains", type=click.IntRange(min=1), default=16, show_default=True, help="Of each example."),
     click.option("--temperatures", type=click.IntRange(min=1), default=500, show_default=True, help="Of each chain."),
-    CHECKPOINT,
+    click.option(
+        "--checkpoint",
+        default="best",
+        show_default=True,
+        help=f"best, last, step-000500, or {EVERY}: the gaps over training, as a table and a picture.",
+    ),
     SEED,
     JSON,
 )

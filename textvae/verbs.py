@@ -7,9 +7,10 @@ import click
 
 from corpora import corpus_statistics, evaluation_batches, load_splits, read_sentences
 from latent.measures import Refinement
-from latent.measures.refinement import Start
+from latent.measures.refinement import By, Start
 from latent.reporting import table_lines
-from latent.reporting.gap_report import measure_gaps, refuse_without_bound
+from latent.reporting.gap_report import GapQuestion, measure_gaps, refuse_without_bound
+from latent.reporting.gaps_over_training import measure_gaps_over_training
 from latent.reporting.stored_measures import save_measures
 from latent.training import Run
 from latent.training.console import Shown
@@ -27,21 +28,37 @@ open_run = open_trained
 
 
 def measure(
-    trained: Trained, *, full: bool, samples: int, refine: int | None, refine_from: Start | None, **settings: Any
+    trained: Trained,
+    *,
+    full: bool,
+    samples: int,
+    refine: int | None,
+    refine_from: Start | None,
+    refine_by: By | None,
+    **settings: Any,
 ) -> Shown:
     """Measure a run and keep what was found in it."""
-    refinement = Refinement.asked(refine, refine_from)
+    refinement = Refinement.asked(refine, refine_from, refine_by)
     found = measure_run(trained, num_samples=samples, refinement=refinement, by_decoding=full, **settings)
     save_measures(trained.run, found)
     return Shown(found.figures.as_dict(), measured_lines(trained.run.name, found.figures))
 
 
-def gaps(trained: Trained, *, split: str, limit: int, seed: int, **spent: int) -> Shown:
+def gaps(trained: Trained, **asked: Any) -> Shown:
     """How much of the bound's distance from log p(x) is the posterior family's, and how much the encoder's."""
+    return measure_gaps(trained, _gap_question(trained, **asked))
+
+
+def gaps_over_training(trained: Trained, **asked: Any) -> Shown:
+    """The same of every checkpoint that was kept."""
+    return measure_gaps_over_training(trained, _gap_question(trained, **asked))
+
+
+def _gap_question(trained: Trained, *, split: str, limit: int, seed: int, **spent: int) -> GapQuestion:
     refuse_without_bound(trained, is_bound=trained.recipe.model.likelihood == "words")
     sentences, _ = choose_sentences(trained, split, limit, seed)
     batches = list(evaluation_batches(sentences, GAP_TOKENS_AT_ONCE))
-    return measure_gaps(trained, batches, {"split": split, "examples": digest(sentences)}, None, seed=seed, **spent)
+    return GapQuestion.of(batches, {"split": split, "examples": digest(sentences)}, None, seed=seed, **spent)
 
 
 def sample(trained: Trained, *, num_samples: int, seed: int, **decoding: Any) -> Shown:

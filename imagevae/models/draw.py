@@ -19,7 +19,7 @@ from imagevae.drawing import Drawing
 from imagevae.form import ImageForm
 from imagevae.likelihoods import Bernoulli
 from imagevae.models.image_model import IndependentPixels
-from latent.bound import ElboTerms
+from latent.bound import ElboTerms, ModelConfig
 from latent.distributions import Kl, log_prob, standard_normal
 
 
@@ -32,7 +32,7 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawConfig:
+class DrawConfig(ModelConfig):
     """`num_steps` steps with a z of `latent_size` each; `attention: null` reads and writes whole images.
 
     The sizes are the paper's for MNIST, but for its 64 steps and z of 100.
@@ -44,6 +44,11 @@ class DrawConfig:
     hidden_size: PositiveInt = 256  # of encoder and decoder
     attention: AttentionConfig | None = None
     likelihood: Literal["bernoulli"] = "bernoulli"
+
+    @property
+    def posterior_is_free(self) -> bool:
+        """No: each step's posterior is a network's of what has been drawn."""
+        return False
 
     def build(self, form: ImageForm) -> "Draw":
         """The model for images of this form, whether or not they have labels."""

@@ -24,13 +24,14 @@ from imagevae.form import ImageForm
 from imagevae.layers import LayeredLikelihood, centred_logits, cosines
 from imagevae.models.image_model import IndependentPixels
 from imagevae.networks import ConvConfig, Network
+from latent.bound import ModelConfig
 from latent.distributions import NormalHead, standard_normal
 
 START_LOG_SCALE = -1.5  # of both layers: wide enough that either explains any pixel
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayeredVaeConfig:
+class LayeredVaeConfig(ModelConfig):
     """The sizes of z's three parts, and how many waves each layer has down and across."""
 
     kind: Literal["layered_vae"] = "layered_vae"

@@ -20,12 +20,12 @@ from imagevae.form import ImageForm
 from imagevae.likelihoods import Bernoulli
 from imagevae.networks import ConvConfig, Network
 from imagevae.pixelcnn import PixelDecoder, Positions
-from latent.bound import LatentModel
+from latent.bound import LatentModel, ModelConfig
 from latent.distributions import NormalHead, standard_normal
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelConfig:
+class PixelConfig(ModelConfig):
     """Masked convolutions: their number and sizes are those of Gulrajani et al. 2017 for MNIST."""
 
     kind: str
@@ -58,6 +58,11 @@ class PixelCnnConfig(PixelConfig):
     """The decoder of `kind: pixelvae` by itself: the maps that its layers read are learned, the same for all images."""
 
     kind: Literal["pixelcnn"] = "pixelcnn"
+
+    @property
+    def posterior_is_free(self) -> bool:
+        """There is no z."""
+        return False
 
     def build(self, form: ImageForm) -> "PixelCnn":
         """The model for images of this form, whether or not they have labels."""

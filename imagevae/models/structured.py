@@ -25,7 +25,7 @@ from imagevae.models.image_model import IndependentPixels
 from imagevae.networks import ConvConfig, MlpConfig, Prediction
 from imagevae.scales import log_likelihood_of_reduced, reduced
 from imagevae.unet import UnetConfig
-from latent.bound import ElboTerms
+from latent.bound import ElboTerms, ModelConfig
 from latent.distributions import at_least_float32, standard_normal
 
 StructuredNetwork = Annotated[MlpConfig | ConvConfig | UnetConfig, Field(discriminator="kind")]
@@ -37,12 +37,17 @@ def structured_network() -> MlpConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredBaselineConfig:
+class StructuredBaselineConfig(ModelConfig):
     """p(y|x) with independent pixels, by a network that reads x: what a latent variable is held against."""
 
     kind: Literal["structured_baseline"] = "structured_baseline"
     network: StructuredNetwork = field(default_factory=structured_network)
     likelihood: Literal["bernoulli"] = "bernoulli"
+
+    @property
+    def posterior_is_free(self) -> bool:
+        """There is no z."""
+        return False
 
     def build(self, form: ImageForm) -> "StructuredBaseline":
         """The model for images with which something is given. Raises ValueError where nothing is."""
@@ -51,7 +56,7 @@ class StructuredBaselineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredCvaeConfig:
+class StructuredCvaeConfig(ModelConfig):
     """p(z|x), q(z|x, y) and p(y|x, z), each a network like the baseline's; the sizes are those of the paper's re-run.
 
     Without `recognition` q(z|x, y) is p(z|x): the KL is 0 and the bound E_p(z|x)[log p(y|x, z)], a Gaussian stochastic

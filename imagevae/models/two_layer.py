@@ -15,11 +15,12 @@ from imagevae.likelihoods import Likelihood, LikelihoodKind
 from imagevae.models.image_model import IndependentPixels
 from imagevae.models.vae import Vae
 from imagevae.networks import Activation, Network, default_network, perceptron
+from latent.bound import ModelConfig
 from latent.distributions import Hierarchy, NormalHead, NormalHeadConfig, StandardNormalPriorConfig, standard_normal
 
 
 @dataclass(frozen=True, kw_only=True)
-class TwoLayerVaeConfig:
+class TwoLayerVaeConfig(ModelConfig):
     """q(z₁|x) q(z₂|z₁) and p(z₂) p(z₁|z₂) p(x|z₁); the defaults are Burda et al. 2016's.
 
     `top_hidden_sizes` are the hidden layers from z₁ to z₂, in reverse from z₂ to z₁, with the network's activation.
@@ -30,6 +31,16 @@ class TwoLayerVaeConfig:
     network: Network = field(default_factory=default_network)
     top_hidden_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=20)] = (100, 100)
     likelihood: LikelihoodKind = "bernoulli"
+
+    @property
+    def posterior_is_free(self) -> bool:
+        """No: a layer's posterior is a network's of the other's z."""
+        return False
+
+    @property
+    def has_kl_per_dimension(self) -> bool:
+        """No: of a hierarchy it is a mean over draws."""
+        return False
 
     def build(self, form: ImageForm) -> "TwoLayerVae":
         """The model for images of this form, whether or not they have labels."""

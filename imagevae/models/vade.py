@@ -19,7 +19,7 @@ from imagevae.likelihoods import Likelihood, LikelihoodKind
 from imagevae.models.image_model import IndependentPixels
 from imagevae.models.vae import Vae
 from imagevae.networks import MlpConfig, Network
-from latent.bound import ElboTerms
+from latent.bound import ElboTerms, ModelConfig
 from latent.distributions import (
     Kl,
     NormalHead,
@@ -42,7 +42,7 @@ def vade_network() -> MlpConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VadeConfig:
+class VadeConfig(ModelConfig):
     """p(z) a mixture of `num_clusters` diagonal normals, q(z|x) a diagonal normal; the sizes are the paper's.
 
     It wants update.kind=pretrained: without its first stage it hardly finds clusters. `dropped_pixels` is the share
@@ -57,6 +57,11 @@ class VadeConfig:
     variance_floor: PositiveFloat = 1e-3  # of every component in every dimension
     dropped_pixels: Annotated[float, Field(ge=0, lt=1)] = 0.0
     start: Start = field(default_factory=MixtureStart)
+
+    @property
+    def has_kl_per_dimension(self) -> bool:
+        """No: it is bounded over the clusters together."""
+        return False
 
     def build(self, form: ImageForm) -> "Vade":
         """The model for images of this form; it knows no labels."""

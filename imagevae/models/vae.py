@@ -18,6 +18,7 @@ from imagevae.form import ImageForm
 from imagevae.likelihoods import LIKELIHOODS, LikelihoodKind
 from imagevae.models.image_model import IndependentPixels
 from imagevae.networks import Network, default_network
+from latent.bound import ModelConfig, WithPosterior
 from latent.distributions import (
     FlowHeadConfig,
     FlowPriorConfig,
@@ -35,7 +36,7 @@ Prior = Annotated[FlowPriorConfig | MixturePriorConfig | StandardNormalPriorConf
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaeConfig:
+class VaeConfig(WithPosterior):
     """The defaults are the one-layer model of Burda et al. 2016: p(z) = N(0, I), q(z|x) a diagonal normal."""
 
     kind: Literal["vae"] = "vae"
@@ -55,7 +56,7 @@ class VaeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CvaeConfig:
+class CvaeConfig(ModelConfig):
     """p(x|z, y), q(z|x, y) and p(z|y), y being the image's class (Sohn et al. 2015).
 
     The importance-weighted bound is one on log p(x|y): less than log p(x) by what the class tells, ln K at most, is

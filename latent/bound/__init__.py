@@ -8,6 +8,7 @@ from latent.bound.iwae import IwaeObjective
 from latent.bound.loss import Feedback, Loss
 from latent.bound.mmd import Mmd
 from latent.bound.model import Batch, BatchT, LatentModel
+from latent.bound.model_config import ModelConfig, WithPosterior
 from latent.bound.objectives import Objective
 from latent.bound.schedules import Constant, Cosine, Cyclical, Ladder, Linear, Logistic, Schedule, Staircase
 from latent.bound.target_rate import TargetRateObjective
@@ -33,10 +34,12 @@ __all__ = [
     "Loss",
     "MinimumRate",
     "Mmd",
+    "ModelConfig",
     "Objective",
     "ProportionalIntegral",
     "Schedule",
     "SoftFreeBits",
     "Staircase",
     "TargetRateObjective",
+    "WithPosterior",
 ]

@@ -76,6 +76,15 @@ class ElboObjective:
             value, logged["information"] = value - self.information.weight * information, information.detach()
         return Loss(value, {**bound_figures(terms, value, weight), **logged}, following)
 
+    def check(self, *, has_kl_per_dimension: bool) -> None:
+        """Raise ValueError for free bits on a KL that has no dimensions."""
+        of_dimensions = self.free_bits > 0 and self.free_bits_on in ("dimension", "dimension_of_example")
+        if of_dimensions and not has_kl_per_dimension:
+            raise ValueError(
+                "objective.free_bits: this posterior or prior has no KL per dimension; set objective.free_bits=0 or "
+                "objective.free_bits_on=total or example"
+            )
+
     def _weight(self, terms: ElboTerms, step: int, feedback: Feedback) -> tuple[Tensor | float, Feedback]:
         weight = self.kl_weight(step)
         if self.controller is None:
@@ -90,11 +99,8 @@ class ElboObjective:
             return torch.clamp(terms.kl.mean(), min=self.free_bits)
         if self.free_bits_on == "example":
             return torch.clamp(terms.kl, min=self.free_bits).mean()
-        if terms.kl_per_dimension is None:
-            raise ValueError(
-                "objective.free_bits: this posterior or prior has no KL per dimension; set objective.free_bits=0 or "
-                "objective.free_bits_on=total or example"
-            )
+        self.check(has_kl_per_dimension=terms.kl_per_dimension is not None)
+        assert terms.kl_per_dimension is not None
         if self.free_bits_on == "dimension":
             return torch.clamp(terms.kl_per_dimension.mean(0), min=self.free_bits).sum()
         return torch.clamp(terms.kl_per_dimension, min=self.free_bits).sum(-1).mean()

@@ -69,12 +69,19 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
 
         With `path_gradient`, log q(z|x) has a gradient through z alone and none through q's own parameters.
         """
+        terms = self.latent_terms(q, batch, num_samples, path_gradient=path_gradient)
+        log_likelihood, auxiliary = self.log_likelihoods(terms.z, batch)
+        return replace(terms, log_likelihood=log_likelihood, auxiliary=auxiliary)
+
+    def latent_terms(
+        self, q: Distribution, batch: BatchT, num_samples: int = 1, *, path_gradient: bool = False
+    ) -> ElboTerms:
+        """The same with 0 for log p(x|z): nothing is decoded, for whoever judges in another way what z becomes."""
         z, log_posterior = rsample_and_log_prob(q, num_samples, path_gradient=path_gradient)
         p = self.prior(batch)
         log_prior = log_prob(p, z)
         kl = kl_divergence(q, p, log_posterior - log_prior)
-        log_likelihood, auxiliary = self.log_likelihoods(z, batch)
-        return ElboTerms.of(z, log_likelihood, log_prior, log_posterior, kl, p, q, auxiliary)
+        return ElboTerms.of(z, torch.zeros_like(log_prior), log_prior, log_posterior, kl, p, q)
 
     def log_likelihoods(
         self, z: Float[Tensor, "S B Z"], batch: BatchT

@@ -52,6 +52,8 @@ class PlanarHeadConfig:
     kind: Literal["planar"] = "planar"
     length: Length = 10
     priors: ClassVar = FLOW_PRIORS
+    is_free: ClassVar = True
+    is_product: ClassVar = False
     least_size: ClassVar = 1
 
     def build(self, num_features: int, latent_size: int) -> FlowHead:
@@ -66,6 +68,8 @@ class RadialHeadConfig:
     kind: Literal["radial"] = "radial"
     length: Length = 10
     priors: ClassVar = FLOW_PRIORS
+    is_free: ClassVar = True
+    is_product: ClassVar = False
     least_size: ClassVar = 1
 
     def build(self, num_features: int, latent_size: int) -> FlowHead:
@@ -81,6 +85,8 @@ class SylvesterHeadConfig:
     length: Length = 4
     num_columns: PositiveInt = 8
     priors: ClassVar = FLOW_PRIORS
+    is_free: ClassVar = True
+    is_product: ClassVar = False
 
     @property
     def least_size(self) -> int:
@@ -104,6 +110,8 @@ class IafHeadConfig:
     hidden_size: PositiveInt = 128  # of the two hidden layers of each step's network
     context_size: PositiveInt = 32  # of what each step's network is told of x
     priors: ClassVar = FLOW_PRIORS
+    is_free: ClassVar = True
+    is_product: ClassVar = False
     least_size: ClassVar = 2  # of one dimension nothing is autoregressive
 
     def build(self, num_features: int, latent_size: int) -> FlowHead:

@@ -1,7 +1,8 @@
 """Posteriors by configuration: what makes q(z|x) of an encoder's features, among them families with a floor on the KL.
 
 `priors` are those that a posterior goes with, its own default first: a floor is one under the KL to N(0, I) alone, and
-what lies on a sphere has no density elsewhere. `least_size` is the fewest latent dimensions.
+what lies on a sphere has no density elsewhere. `least_size` is the fewest latent dimensions. `is_free` says of a
+posterior what it says of its head, and `is_product` that q is one over the dimensions.
 """
 
 import math
@@ -40,6 +41,8 @@ class NormalHeadConfig:
     kind: Literal["normal"] = "normal"
     priors: ClassVar = LEARNED_PRIORS
     least_size: ClassVar = 1
+    is_free: ClassVar = True
+    is_product: ClassVar = True
 
     def build(self, num_features: int, latent_size: int) -> NormalHead:
         """The head from features of this size."""
@@ -54,6 +57,8 @@ class BatchNormHeadConfig:
     gamma: PositiveFloat = 0.6  # standard deviation of each dimension's means over a batch
     priors: ClassVar = (StandardNormalPriorConfig,)
     least_size: ClassVar = 1
+    is_free: ClassVar = True
+    is_product: ClassVar = True
 
     def build(self, num_features: int, latent_size: int) -> "BatchNormHead":
         """The head from features of this size."""
@@ -116,6 +121,8 @@ class DeltaHeadConfig:
     least_kl: Annotated[float, Field(gt=0, le=10)] = 0.1  # δ, in nats per dimension
     priors: ClassVar = (StandardNormalPriorConfig,)
     least_size: ClassVar = 1
+    is_free: ClassVar = False
+    is_product: ClassVar = True
 
     def build(self, num_features: int, latent_size: int) -> "DeltaHead":
         """The head from features of this size."""
@@ -177,6 +184,8 @@ class FixedScaleHeadConfig:
     scale: Annotated[float, Field(ge=1e-3, le=10)] = 0.1  # of every dimension and example
     priors: ClassVar = LEARNED_PRIORS
     least_size: ClassVar = 1
+    is_free: ClassVar = False
+    is_product: ClassVar = True
 
     def build(self, num_features: int, latent_size: int) -> "FixedScaleHead":
         """The head from features of this size."""
@@ -212,6 +221,8 @@ class VonMisesFisherHeadConfig:
     learned_concentration: bool = False  # one for each example
     priors: ClassVar = (UniformSpherePriorConfig,)
     least_size: ClassVar = 2  # of fewer dimensions there is no sphere
+    is_free: ClassVar = False
+    is_product: ClassVar = False
 
     def build(self, num_features: int, latent_size: int) -> "VonMisesFisherHead":
         """The head from features of this size."""

@@ -1,4 +1,4 @@
-"""Priors by configuration: each gives the same p(z) for every example of a batch."""
+"""Priors by configuration: each gives the same p(z) for every example of a batch, a product over dimensions or not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ class StandardNormalPriorConfig:
 
     kind: Literal["standard_normal"] = "standard_normal"
     least_size: ClassVar = 1
+    is_product: ClassVar = True
 
     def build(self, latent_size: int, reader: SequenceReader | None = None) -> "FixedPrior":
         """The prior of a z of this size."""
@@ -46,6 +47,7 @@ class UniformSpherePriorConfig:
 
     kind: Literal["uniform_sphere"] = "uniform_sphere"
     least_size: ClassVar = 1
+    is_product: ClassVar = False
 
     def build(self, latent_size: int, reader: SequenceReader | None = None) -> "FixedPrior":
         """The prior of a z of this size."""
@@ -74,6 +76,7 @@ class MixturePriorConfig:
     num_components: PositiveInt = 10
     variance_floor: PositiveFloat = 1e-3  # of every component in every dimension
     least_size: ClassVar = 1
+    is_product: ClassVar = False
 
     def build(self, latent_size: int, reader: SequenceReader | None = None) -> NormalMixturePrior:
         """The prior of a z of this size."""
@@ -88,6 +91,7 @@ class VampPriorConfig:
     num_components: PositiveInt = 50
     length: PositiveInt = 15  # vectors in a pseudo-input, each in the place of a word's embedding
     least_size: ClassVar = 1
+    is_product: ClassVar = False
 
     def build(self, latent_size: int, reader: SequenceReader | None = None) -> "VampPrior":
         """The prior of a model that has a reader."""
@@ -131,6 +135,7 @@ class FlowPriorConfig:
     length: Annotated[int, Field(ge=1, le=100)] = 3  # steps in a row
     hidden_size: PositiveInt = 64  # of the two hidden layers of each step's network
     least_size: ClassVar = 2  # of one dimension nothing is autoregressive
+    is_product: ClassVar = False
 
     def build(self, latent_size: int, reader: SequenceReader | None = None) -> "FlowPrior":
         """The prior of a z of this size."""

@@ -5,7 +5,7 @@ References: Hoffman et al. 2013, "Stochastic Variational Inference"; Kim et al. 
 Autoencoders", section 3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,17 +13,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.optim import Optimizer
 
 from latent.bound import BatchT, ElboTerms, LatentModel
-from latent.distributions import concatenate, free_parameters, take, with_parameters
-from latent.measures.ascent import NOT_FREE, climb
+from latent.distributions import concatenate, factors, free_parameters, take, with_parameters
+from latent.measures.ascent import NOT_FREE, NaturalGradient, climb
 from latent.measures.importance import ImportanceWeighted
 from latent.measures.intervals import Estimate, mean_estimate
 from latent.measures.split import SplitTerms, evaluating, restore_order
 
 Start = Literal["posterior", "prior"]
-OPTIMIZER = "Adam"
-LEARNING_RATES: Mapping[Start, float] = {"posterior": 0.03, "prior": 0.3}  # at first; in a straight line to 0
+By = Literal["adam", "natural"]
+OPTIMIZERS: Mapping[By, tuple[str, Callable[..., Optimizer]]] = {
+    "adam": ("Adam", torch.optim.Adam),
+    "natural": ("natural gradients", NaturalGradient),
+}
+LEARNING_RATES: Mapping[By, Mapping[Start, float]] = {  # at first; in a straight line to 0
+    "adam": {"posterior": 0.03, "prior": 0.3},
+    "natural": {"posterior": 0.3, "prior": 0.3},
+}
 NUM_DRAWS = 8  # of the bound in a step
 
 
@@ -33,17 +41,26 @@ class Refinement:
 
     steps: int
     start: Start = "posterior"
+    by: By = "adam"
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"--refine: a refinement takes a step at least (got {self.steps})")
 
     @classmethod
-    def asked(cls, steps: int | None, start: Start | None) -> "Refinement | None":
-        """What the options ask for, if anything. Raises ValueError for a start without steps."""
-        if steps is None and start is not None:
-            raise ValueError(f"--refine-from {start}: how many steps? Give --refine N too")
-        return None if steps is None else cls(steps=steps, start=start or "posterior")
+    def asked(cls, steps: int | None, start: Start | None, by: By | None) -> "Refinement | None":
+        """What the options ask for, if anything. Raises ValueError for a start or a way without steps."""
+        if steps is not None:
+            return cls(steps=steps, start=start or cls.start, by=by or cls.by)
+        for option, value in (("--refine-from", start), ("--refine-by", by)):
+            if value is not None:
+                raise ValueError(f"{option} {value}: how many steps? Give --refine N too")
+        return None
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the first step."""
+        return LEARNING_RATES[self.by][self.start]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +96,8 @@ class RefinedFigures:
         return cls(
             steps=refinement.steps,
             start=refinement.start,
-            optimizer=OPTIMIZER,
-            learning_rate=LEARNING_RATES[refinement.start],
+            optimizer=OPTIMIZERS[refinement.by][0],
+            learning_rate=refinement.learning_rate,
             num_draws=NUM_DRAWS,
             elbo=mean_estimate(terms.elbo),
             elbo_gain=mean_estimate(terms.elbo - terms_before.elbo),
@@ -122,18 +139,21 @@ class Refined(LatentModel[BatchT]):
 
 
 def refine_posterior(model: LatentModel[BatchT], batch: BatchT, refinement: Refinement) -> Distribution:
-    """Of each example of a batch q after the steps of Adam, each on the example's own bound by a few draws.
+    """Of each example of a batch q after the steps, each on the example's own bound by a few draws.
 
-    Random numbers are torch's. Raises ValueError for a family whose parameters cannot be freed.
+    Random numbers are torch's. Raises ValueError for a family whose parameters cannot be freed, and for natural
+    gradients of another than diagonal normals.
     """
     q = model.posterior(batch)
+    if refinement.by == "natural" and factors(q) is None:
+        raise ValueError(f"--refine-by natural: q must be a diagonal normal, and is a {type(q).__name__}; take adam")
     own = free_parameters(q)
     start = own if refinement.start == "posterior" else tuple(torch.zeros_like(each) for each in own)
     parameters = [each.detach().clone().requires_grad_() for each in start]
-    optimizer = torch.optim.Adam(parameters)
+    _, optimizer_of = OPTIMIZERS[refinement.by]
+    optimizer = optimizer_of(parameters, lr=refinement.learning_rate)
     for step in range(refinement.steps):
-        rate = LEARNING_RATES[refinement.start] * (1 - step / refinement.steps)
-        optimizer.param_groups[0]["lr"] = rate
+        optimizer.param_groups[0]["lr"] = refinement.learning_rate * (1 - step / refinement.steps)
         climb(model, batch, q, parameters, optimizer, num_steps=1, num_draws=NUM_DRAWS)
     return with_parameters(q, tuple(each.detach() for each in parameters))
 

@@ -176,31 +176,33 @@ def measure_split(
 ) -> SplitMeasured:
     """Encode a split in float32, and weigh its draws in `precision` (`choose_rounding`).
 
-    With a `refinement` the same is done once more with refined posteriors, beside it and with the same noise. A model
-    without a latent variable has no draws to weigh: its likelihoods, in float32, are the exact ones. Raises as
-    `encode_split`, `importance_weighted` and `refine_split` do.
+    With a `refinement` the same is done once more with refined posteriors, beside it, with the same noise and in the
+    precision that was chosen for the encoder's. A model without a latent variable has no draws to weigh: its
+    likelihoods, in float32, are the exact ones. Raises as `encode_split`, `importance_weighted` and `refine_split` do.
     """
-    if refinement is not None:
-        settings: dict[str, Any] = {"half_width": half_width, "rows_at_once": rows_at_once, "seed": seed}
-        refined = refine_split(model, batches, device, refinement, seed)
-        after = measure_split(refined, batches, device, num_samples, precision=precision, **settings)
-        own = measure_split(model, batches, device, num_samples, precision=precision, **settings)
-        return replace(own, refined=(refinement, after))
+    refined = None if refinement is None else refine_split(model, batches, device, refinement, seed)
     terms = encode_split(model, batches, device, seed)
     if model.latent_size == 0:
         return SplitMeasured(terms, ImportanceWeighted.exact(terms.reconstruction.double()), Rounding("fp32", 0.0))
     rounding = choose_rounding(model, batches, terms, device, precision)
-    weighted = importance_weighted(
-        model,
-        batches,
-        device,
-        num_samples,
-        half_width=half_width,
-        rows_at_once=rows_at_once,
-        seed=seed,
-        dtype=rounding.dtype,
-    )
-    return SplitMeasured(terms, weighted, rounding)
+
+    def weighed(model: LatentModel[BatchT]) -> ImportanceWeighted:
+        return importance_weighted(
+            model,
+            batches,
+            device,
+            num_samples,
+            half_width=half_width,
+            rows_at_once=rows_at_once,
+            seed=seed,
+            dtype=rounding.dtype,
+        )
+
+    own = SplitMeasured(terms, weighed(model), rounding)
+    if refinement is None or refined is None:
+        return own
+    after = SplitMeasured(encode_split(refined, batches, device, seed), weighed(refined), rounding)
+    return replace(own, refined=(refinement, after))
 
 
 def _finite(value: Any) -> Any:

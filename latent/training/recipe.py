@@ -7,9 +7,10 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from latent.bound import Constant, ElboObjective, Objective, Schedule
+from latent.bound import Constant, ElboObjective, ModelConfig, Objective, Schedule
 from latent.training.compiling import Compile
 from latent.training.precision import Precision
+from latent.training.semi_amortized import check_free
 from latent.training.updates import JointUpdate, Update
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -33,7 +34,7 @@ def _checked(duration: str) -> str:
 
 Duration = Annotated[str, AfterValidator(_checked)]
 Corpus = TypeVar("Corpus")
-Model = TypeVar("Model")
+Model = TypeVar("Model", bound=ModelConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,3 +101,7 @@ class Recipe(Generic[Corpus, Model, Train]):
                 f"train.shard: update.kind {self.update.kind} does more with the model than to step it down its loss; "
                 "set update.kind=joint, or train.shard=false"
             )
+        if self.update.kind == "semi_amortized":
+            check_free("this recipe's model", is_free=self.model.posterior_is_free)
+        if self.objective.kind == "elbo":
+            self.objective.check(has_kl_per_dimension=self.model.has_kl_per_dimension)

@@ -142,11 +142,16 @@ class Run:
                 known = ", ".join(sorted(p.name for p in folder.glob("step-*"))) or "none"
                 raise RunError(f"{self.path}: no checkpoint {which} (there are: {known})")
             return read_checkpoint(folder / which), []
-        good, damaged = list_checkpoints(folder)
+        good, damaged = self.checkpoints()
+        return (good[-1] if which == "last" else best_checkpoint(good)), damaged
+
+    def checkpoints(self) -> tuple[list[Checkpoint], list[str]]:
+        """All that were kept and are whole, by step, and a line for each damaged one. Raises RunError for none."""
+        good, damaged = list_checkpoints(self.path / "checkpoints")
         if not good:
             found = "; ".join(damaged) or "it stopped before its first one"
             raise RunError(f"{self.path}: no checkpoint to load ({found}); train it again")
-        return (good[-1] if which == "last" else best_checkpoint(good)), damaged
+        return good, damaged
 
 
 def refuse_used(path: Path) -> None:

@@ -13,6 +13,15 @@ from latent.training.joint import Batches, Metrics, step_down
 from latent.training.state import TrainState
 
 
+def check_free(name: str, *, is_free: bool) -> None:
+    """Raise ValueError where the posterior of a model of this name cannot be refined."""
+    if not is_free:
+        raise ValueError(
+            f"update.kind: semi_amortized refines a q that may become any of its family, and {name} has none; "
+            "use joint, or model.posterior.kind=normal"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SemiAmortizedUpdate:
     r"""A semi-amortised VAE: the encoder gives \(\lambda_0\), K steps down each example's own loss \(\lambda_K\).
@@ -62,11 +71,7 @@ class SemiAmortizedUpdate:
 
     def check(self, model: LatentModel[Any]) -> None:
         """Raise ValueError for a model whose posterior cannot be refined."""
-        if model.latent_size == 0 or not model.posterior_is_free:
-            raise ValueError(
-                f"update.kind: semi_amortized refines a q that may become any of its family, and "
-                f"{type(model).__name__} has none; use joint, or model.posterior.kind=normal"
-            )
+        check_free(type(model).__name__, is_free=model.latent_size > 0 and model.posterior_is_free)
 
     def _loss(self, state: TrainState, batch: Batch, objective: Objective) -> Loss:
         """The objective at λ_K, with the gradient through the inner steps."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.distributions import at_least_float32
 from latent.training.adversarial import adversary_of, negative_log, prior_draws
-from latent.training.joint import Batches, Metrics, backward, descend_by_gradient, gather, terms_of
+from latent.training.joint import Batches, Metrics, backward, descend_by_gradient, gather
 from latent.training.state import TrainState
 
 Features = Float[Tensor, "M F"]
@@ -139,8 +139,9 @@ class VaeGanUpdate:
         adversary = state.adversary
         assert adversary is not None  # `prepare` comes first
         model = generative(state.model)
-        terms = terms_of(state, batch, objective)
-        with state.accelerator.autocast():
+        state.model.at_step(state.step)
+        with state.accelerator.autocast():  # not the model's forward, which would decode z for a likelihood of pixels
+            terms = state.model.latent_terms(state.model.posterior(batch), batch, objective.num_samples)
             of_z, of_prior = (model.generated(z, batch) for z in (terms.z, prior_draws(terms, self.kind)))
             found = [model.observed(batch), of_z, of_prior]
             features, logits = (at_least_float32(each) for each in adversary.module(torch.cat(found)))

@@ -161,6 +161,15 @@ def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(
 
 
 @pytest.mark.parametrize("config", CASES)
+def test_a_config_knows_of_the_latent_variable_what_its_model_will(
+    config: Model, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    model = built(config, tokenizer)
+    assert config.posterior_is_free == (model.latent_size > 0 and model.posterior_is_free)
+    assert config.has_kl_per_dimension == (model(batch).kl_per_dimension is not None)
+
+
+@pytest.mark.parametrize("config", CASES)
 def test_evaluation_is_deterministic_and_training_is_not(config: Model, tokenizer: Tokenizer, batch: TextBatch) -> None:
     model = built(config, tokenizer).eval()
     torch.testing.assert_close(deterministic_elbo(model, batch), deterministic_elbo(model, batch), atol=0, rtol=0)

@@ -134,6 +134,13 @@ def test_every_model_of_the_union_has_cases() -> None:
     assert {member.kind: member for member in members} == {kind: config for kind, (config, _) in OPTIONS.items()}
 
 
+@EVERY_MODEL
+def test_a_config_knows_of_the_latent_variable_what_its_model_will(config: Any) -> None:
+    model = built(config)
+    assert config.posterior_is_free == (model.latent_size > 0 and model.posterior_is_free)
+    assert config.has_kl_per_dimension == (model(images(config)).kl_per_dimension is not None)
+
+
 OBJECTIVES = (ElboObjective(), IwaeObjective(num_samples=3), IwaeObjective(num_samples=3, gradient="dreg"))
 
 

@@ -197,6 +197,13 @@ def test_each_loss_goes_backward_once_to_its_own_parameters(monkeypatch: pytest.
     assert called == [{id(value) for value in parts(state)[part].values()} for part in PARTS]
 
 
+def test_a_step_decodes_z_once_and_a_draw_of_the_prior_once() -> None:
+    state, sizes = fresh(VaeGanUpdate(**SMALL)), []
+    state.model.decoder.register_forward_hook(lambda decoder, given, found: sizes.append(len(found)))
+    VaeGanUpdate(**SMALL)(state, Order(), OBJECTIVE)
+    assert sizes == [len(BATCH), len(BATCH)]
+
+
 def test_a_learned_prior_is_moved_by_the_kl_alone() -> None:
     config = replace(VAE, prior=FlowPriorConfig(hidden_size=8))
     update = VaeGanUpdate(reconstruction_share=0.5, margin=None, **SMALL)

@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from latent.distributions.posteriors import FixedScaleHeadConfig, NormalHeadConfig, VonMisesFisherHeadConfig
 from latent.measures import RefinedFigures, Refinement, measure_split
-from latent.measures.refinement import LEARNING_RATES, NUM_DRAWS, Refined, Start, refine_split
+from latent.measures.refinement import LEARNING_RATES, NUM_DRAWS, By, Refined, Start, refine_split
 
 CPU = torch.device("cpu")
 SLACK = 1.6
@@ -29,10 +29,11 @@ def split_of(model: LinearGaussian) -> list[VectorBatch]:
     return cut(model.draw(30, seed=3), [12, 18], torch.randperm(30, generator=torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.parametrize("by", ["adam", "natural"])
 @pytest.mark.parametrize("start", ["posterior", "prior"])
-def test_the_posterior_converges_to_the_best_diagonal_one_from_either_start(start: Start) -> None:
+def test_the_posterior_converges_to_the_best_diagonal_one_from_either_start(start: Start, by: By) -> None:
     model = LinearGaussian(orthogonal=False, slack=SLACK)
-    found = refine_split(model, split_of(model), CPU, Refinement(steps=MANY, start=start)).posteriors
+    found = refine_split(model, split_of(model), CPU, Refinement(steps=MANY, start=start, by=by)).posteriors
     right = best(model, model.draw(30, seed=3))
     error = (found.mean - right.mean).abs().mean(), (found.stddev / right.stddev).log().abs().mean()
     assert max(error) < 0.04  # the noise of the steps; the starts are 0.47 (scale), or 0.7 (mean) and 1.2, away
@@ -61,7 +62,7 @@ def test_the_gains_are_those_of_the_closed_form_and_the_amortised_figures_stay()
     kl = 0.5 * (means.square() + variances - variances.log() - 1).sum(-1).mean().item()
     assert refined.kl.value == pytest.approx(kl, abs=0.05)
     steps = (refined.steps, refined.start, refined.optimizer, refined.learning_rate, refined.num_draws)
-    assert steps == (MANY, "posterior", "Adam", LEARNING_RATES["posterior"], NUM_DRAWS)
+    assert steps == (MANY, "posterior", "Adam", LEARNING_RATES["adam"]["posterior"], NUM_DRAWS)
 
 
 class Overheard(LinearGaussian):
@@ -139,12 +140,15 @@ def test_heads_say_whether_any_member_of_their_family_can_come_out() -> None:
 
 
 def test_options_that_say_nothing_are_refused() -> None:
-    assert Refinement.asked(None, None) is None
-    assert Refinement.asked(5, None) == Refinement(steps=5, start="posterior")
+    assert Refinement.asked(None, None, None) is None
+    assert Refinement.asked(5, None, None) == Refinement(steps=5, start="posterior", by="adam")
+    assert Refinement.asked(5, None, "natural") == Refinement(steps=5, by="natural")
     with pytest.raises(ValueError, match="--refine-from prior: how many steps"):
-        Refinement.asked(None, "prior")
+        Refinement.asked(None, "prior", None)
+    with pytest.raises(ValueError, match="--refine-by natural: how many steps"):
+        Refinement.asked(None, None, "natural")
     with pytest.raises(ValueError, match="a step at least"):
-        Refinement.asked(0, None)
+        Refinement.asked(0, None, None)
 
 
 def test_a_refined_model_is_the_model_but_for_its_posteriors() -> None:

@@ -1,11 +1,13 @@
 """Products in bfloat16 in the importance weights: checked against float32, and left alone where they move the NLL."""
 
+from typing import Any
+
 import pytest
 import torch
 from oracle import LinearGaussian, VectorBatch
 from torch import Tensor
 
-from latent.measures import choose_rounding, encode_split, measure_split
+from latent.measures import Refinement, Rounding, choose_rounding, encode_split, measure_split, summary
 from latent.measures import rounding as module
 
 CPU = torch.device("cpu")
@@ -42,6 +44,22 @@ def test_auto_takes_bf16_where_the_nll_stays() -> None:
     assert (exact.rounding.precision, exact.rounding.bias) == ("fp32", 0.0)
     moved = abs(found.weighted.estimate.value - exact.weighted.estimate.value)
     assert 0 < moved <= 1.01 * found.rounding.bias
+
+
+def test_refined_posteriors_are_weighed_in_the_precision_that_was_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Rounding] = []
+
+    def counted(*arguments: Any) -> Rounding:
+        chosen.append(choose_rounding(*arguments))
+        return chosen[-1]
+
+    monkeypatch.setattr(summary, "choose_rounding", counted)
+    model = Products(scale=1.0)
+    settings = {"half_width": None, "rows_at_once": 1000, "seed": 0}
+    found = measure_split(model, [model.draw(30)], CPU, 8, refinement=Refinement(steps=1), **settings)
+    assert found.refined is not None
+    assert [found.rounding, found.refined[1].rounding] == chosen * 2
+    assert chosen[0].precision == "bf16"
 
 
 def test_auto_stays_in_fp32_where_bf16_moves_the_nll() -> None:

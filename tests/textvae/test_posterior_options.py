@@ -115,12 +115,32 @@ def test_every_use_of_it_works(trained: Trained, tmp_path: Path) -> None:
         ),
         (["model.prior={kind: mixture, num_components: 0}"], "model.prior.num_components: .*greater than 0"),
         (["model.skip=true", "model.tie_weights=true"], "tie_weights needs skip=false"),
+        *(
+            (
+                ["objective.free_bits=0.1", f"model.{part}"],
+                r"set objective\.free_bits=0 or objective\.free_bits_on=total",
+            )
+            for part in (
+                "posterior={kind: planar}",
+                "posterior={kind: iaf}",
+                "posterior={kind: von_mises_fisher}",
+                "prior={kind: mixture}",
+                "prior={kind: vamp}",
+                "prior={kind: flow}",
+            )
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_recipe_is_read(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as found:
         TEXT.load_recipe(TEXT.folder / "plain.yaml", overrides)
     assert len(str(found.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("part", ["posterior={kind: planar}", "prior={kind: mixture}", "prior={kind: standard_normal}"])
+def test_free_bits_of_all_dimensions_together_go_with_any_pair(part: str) -> None:
+    overrides = (f"model.{part}", "objective.free_bits=0.1", "objective.free_bits_on=total")
+    assert TEXT.load_recipe(TEXT.folder / "plain.yaml", overrides)
 
 
 def test_free_bits_on_a_kl_without_dimensions_are_refused(tokenizer: Tokenizer, split: Sentences) -> None:

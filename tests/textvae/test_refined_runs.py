@@ -55,6 +55,8 @@ def test_the_table_names_the_steps_and_where_they_began(runs: dict[str, Run]) ->
     assert "3 steps of Adam, 0.3 falling to 0, 8 draws a step" in shown
     assert "N(0, I), without the encoder" in shown
     assert "refined −ELBO" in shown
+    shown = textvae(*asked, "--refine", "3", "--refine-by", "natural").stdout
+    assert "3 steps of natural gradients, 0.3 falling to 0, 8 draws a step" in shown
 
 
 REFUSED = {

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import start_run, tiny_recipe, write_corpus
+from tiny import tiny_recipe, write_corpus
+from typed import textvae
 
 from corpora import TextBatch
-from latent.training import Recipe, TrainState, build_state
+from imagevae.side import IMAGE
+from latent.training import ConfigError, Recipe, TrainState, build_state
 from latent.training.semi_amortized import SemiAmortizedUpdate
 from textvae.recipe import TextRecipe
 from textvae.side import TEXT
@@ -80,9 +82,22 @@ def test_the_gradient_in_training_s_precisions_is_near_that_of_float64(precision
     assert error < {"fp32": 1e-4, "bf16": 0.05}[precision]
 
 
-@pytest.mark.parametrize("name", ["vmf2018", "lstm_lm"])
-def test_a_model_that_cannot_be_refined_leaves_no_run(name: str, tmp_path: Path) -> None:
-    recipe = tiny_recipe(write_corpus(tmp_path), "update={kind: semi_amortized}", recipe=name)
-    with pytest.raises(ValueError, match=r"update\.kind: semi_amortized .* has none; use joint"):
-        start_run(recipe, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("name", ["vmf2018", "deltavae", "lstm_lm"])
+def test_a_model_that_cannot_be_refined_is_refused_by_a_dry_run(name: str) -> None:
+    done = textvae("train", name, "--set", "update={kind: semi_amortized}", "--dry-run")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "update.kind: semi_amortized refines a q that may become any of its family" in done.stderr
+    assert "use joint, or model.posterior.kind=normal" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["mnist_vae_2layer", "digits_draw", "digits_pixelcnn"])
+def test_so_is_one_of_images(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"update\.kind: semi_amortized .* this recipe's model has none"):
+        IMAGE.load_recipe(IMAGE.folder / f"{name}.yaml", ("update={kind: semi_amortized}",))
+
+
+def test_free_bits_of_dimensions_are_refused_where_the_kl_of_images_has_none() -> None:
+    for name, part in (("digits_vae", "model.posterior={kind: planar}"), ("digits_vade", "model.latent_size=10")):
+        with pytest.raises(ConfigError, match=r"objective\.free_bits: .* no KL per dimension"):
+            IMAGE.load_recipe(IMAGE.folder / f"{name}.yaml", (part, "objective={kind: elbo, free_bits: 0.1}"))

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field, PositiveInt
 
 from corpora import PpmiSpace, Space, Splits
+from latent.bound import WithPosterior
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.encoders import RecurrentEncoder
 from textvae.likelihood import Given, Likelihood
@@ -17,7 +18,7 @@ from textvae.vectors import VectorLoss, VectorOutput, VonMisesFisherLoss, WordSp
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinuousVaeConfig(RecurrentConfig):
+class ContinuousVaeConfig(RecurrentConfig, WithPosterior):
     """The decoder of `kind: lstm`, which here reads and predicts the vectors of a fixed space."""
 
     kind: Literal["continuous"] = "continuous"

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch.distributions import Distribution
 
 from corpora import TextBatch
+from latent.bound import ModelConfig
 from latent.distributions import standard_normal
 from latent.distributions.priors import FixedPrior
 from textvae.decoders import WordOutput, word_embedding
@@ -17,7 +18,7 @@ from textvae.noise import WordDropout
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig(RecurrentConfig, OfWords):
+class LanguageModelConfig(RecurrentConfig, OfWords, ModelConfig):
     """The decoder of `kind: lstm`."""
 
     kind: Literal["lm"] = "lm"
@@ -26,6 +27,11 @@ class LanguageModelConfig(RecurrentConfig, OfWords):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_tie(self.tie_weights, self.embedding_size, self.hidden_size)
+
+    @property
+    def posterior_is_free(self) -> bool:
+        """There is no z."""
+        return False
 
     def build(self, num_ids: int) -> "LanguageModel":
         """The model for a tokenizer of `num_ids` ids."""

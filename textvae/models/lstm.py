@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
+from latent.bound import WithPosterior
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.bag_of_words import BagOfWords
 from textvae.decoders import WordOutput, word_embedding
@@ -19,7 +20,7 @@ from textvae.noise import Share, WordNoiseConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class LstmVaeConfig(RecurrentConfig, OfWords):
+class LstmVaeConfig(RecurrentConfig, OfWords, WithPosterior):
     """Its encoder, latent variable and output layer, beside what all recurrent decoders share."""
 
     kind: Literal["lstm"] = "lstm"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from latent.bound import Constant, Schedule
+from latent.bound import Constant, Schedule, WithPosterior
 from latent.distributions import NormalHeadConfig, PosteriorConfig, PriorConfig, prior_for
 from textvae.bag_of_words import BagOfWords
 from textvae.likelihood import OfWords
@@ -21,7 +21,7 @@ from textvae.transformer import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerVaeConfig(OfWords):
+class TransformerVaeConfig(OfWords, WithPosterior):
     """Sizes and dropouts; encoder and decoder have as many layers each.
 
     GPT-2 small's decoder is hidden_size 768, num_layers 12, num_heads 12, positions {kind: learned, max_length: 1022}.
