@@ -3,9 +3,12 @@
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +17,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from cli import sides, verbs
-from corpora import Tokenizer, TokenizerConfig
+from corpora import Files, Tokenizer, TokenizerConfig, load_splits
 from imagevae.side import IMAGE
 from latent.reporting.sweep import SweepConfig
 from latent.training import Run, start_run
@@ -59,6 +62,36 @@ def make_recipes(folder: Path) -> None:
     for side in sides():
         for path in side.folder.glob("*.yaml"):
             written(folder / path.stem / path.name, path.read_bytes())
+
+
+def corpora(folder: Path) -> tuple[Files, ...]:
+    """Those whose encoding is an example: of words, and of pieces with labels."""
+    return (
+        Files(path=folder / "words.txt", tokenizer=TokenizerConfig(kind="word")),
+        Files(path=folder / "pieces.txt", labelled=True, tokenizer=TokenizerConfig(kind="bpe", vocabulary_size=60)),
+    )
+
+
+def make_encoded(folder: Path) -> None:
+    """Encoded corpora as they lie in the cache, and what an interrupted encoding of them leaves."""
+    for name in ("whole", "parts"):
+        cache = folder / name / "cache"
+        os.environ["TEXTVAE_CACHE"] = str(cache)
+        for corpus in corpora(folder / name):
+            lines = [f"{i % 3}\t{line}" if corpus.labelled else line for i, line in enumerate(sentences())]
+            written(corpus.path, "\n".join(lines) + "\n")
+            if name == "parts":
+                with (
+                    suppress(InterruptedEncodingError),
+                    mock.patch("corpora.load.store_streams", side_effect=InterruptedEncodingError),
+                ):
+                    load_splits(corpus)
+            else:
+                load_splits(corpus)
+
+
+class InterruptedEncodingError(Exception):
+    """An encoding, when all its parts were there."""
 
 
 SETS = (

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ import numpy as np
 from benchmarks.fuzz_examples import (
     GAPS,
     SETS,
+    corpora,
     make_cub,
+    make_encoded,
     make_idx,
     make_lock,
     make_masks,
@@ -29,7 +32,7 @@ from benchmarks.fuzz_examples import (
     written,
 )
 from cli import found_run, sides, verbs
-from corpora import Files, FileSpace, Splits, TokenizerConfig, encode_sentences, load_splits
+from corpora import Files, FileSpace, Splits, TokenBatches, TokenizerConfig, encode_sentences, load_splits
 from corpora.images import Cub, Masks, Mnist, MnistStatic, load_images
 from latent.reporting.comparison import compare_measured
 from latent.reporting.comparison_report import run_comparison
@@ -70,6 +73,38 @@ def read_text(folder: Path) -> None:
         config = TokenizerConfig(kind=kind, vocabulary_size=60)
         splits = load_splits(Files(path=path, labelled=path.name.startswith("labelled"), tokenizer=config))
         splits.train.batch([0])
+
+
+def read_encoded(folder: Path) -> None:
+    """As a training begins, with a cache: what is damaged and does not say so must not change a sentence."""
+    for corpus in corpora(folder):
+        os.environ["TEXTVAE_CACHE"] = str(folder / "cache")
+        found = load_splits(corpus)
+        for name, split in found.by_name().items():
+            batches = TokenBatches(split, 96, 0)
+            assert sum(len(batches[i]) for i in range(batches.num_batches)) == len(split)
+            if not (folder / "signed").exists():
+                assert split.tokens.tolist() == encoded_before(corpus.path.name)[name]
+    os.environ["TEXTVAE_CACHE"] = str(folder.parent / "cache")
+
+
+@functools.cache
+def encoded_before(name: str) -> dict[str, list[int]]:
+    """The ids of an example of that name."""
+    (corpus,) = (each for each in corpora(EXAMPLES[0] / "whole") if each.path.name == name)
+    os.environ["TEXTVAE_CACHE"] = str(EXAMPLES[0].parent / "before")
+    return {split: each.tokens.tolist() for split, each in load_splits(corpus).by_name().items()}
+
+
+def sign_encoded(folder: Path, rng: random.Random) -> None:
+    """Give the arrays that were spoiled the checksums that they should have, now and then."""
+    if rng.random() < 0.7:
+        return
+    written(folder / "signed", b"")
+    for entry in folder.glob("cache/*/entry.json"):
+        arrays = [path for path in entry.parent.glob("*.npy") if is_small(path)]
+        if is_small(entry):
+            entry.write_text(json.dumps({path.name: checksum(path) for path in sorted(arrays)}), "utf-8")
 
 
 def read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> None:
@@ -142,16 +177,19 @@ def sign(folder: Path, rng: random.Random) -> None:
         return
     for state in folder.glob("run/checkpoints/*/" + STATE):
         try:
-            described = json.loads(state.read_text("utf-8")) if state.stat().st_size < 10**6 else None
-            names = [
-                path for path in state.parent.glob("*.safetensors") if path.is_file() and path.stat().st_size < 10**6
-            ]
+            described = json.loads(state.read_text("utf-8")) if is_small(state) else None
+            names = [path for path in state.parent.glob("*.safetensors") if is_small(path)]
             described.pop("checksum", None)
             described["files"] |= {path.name: checksum(path) for path in names}
             described["checksum"] = _digest(described)
             state.write_text(json.dumps(described), "utf-8")
         except (AttributeError, ValueError, TypeError, KeyError, OSError, RecursionError):
             pass
+
+
+def is_small(path: Path) -> bool:
+    """Whether it is a file that can be read at once: no pipe, no device, no hole."""
+    return path.is_file() and path.stat().st_size < 10**6
 
 
 @functools.cache
@@ -271,6 +309,14 @@ TARGETS = (
         make=make_masks,
         read=lambda folder: load_images(Masks(path=folder / "pairs", size=8, num_valid=1, num_test=1)),
         weight=6,
+    ),
+    Target(
+        name="encoded corpora",
+        make=make_encoded,
+        read=read_encoded,
+        spoiled=("cache/*/*",),
+        mend=sign_encoded,
+        weight=12,
     ),
     Target(name="birds", make=make_cub, read=read_cub, weight=5),
     Target(name="word vectors", make=make_vectors, read=read_vectors, weight=20),

@@ -1,7 +1,5 @@
 """Start a run from a recipe, or go on with a run that was stopped: the same for text and images."""
 
-import hashlib
-import json
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -13,17 +11,16 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from latent.bound import LatentModel
 from latent.training.changes import refuse_changes
-from latent.training.checkpoints import MODEL, Checkpoint, load_model, load_state, state_tensors
+from latent.training.checkpoints import ADVERSARY, MODEL, Checkpoint, load_state, state_tensors
 from latent.training.compiling import CompileChoice, choose_compile, compile_model
 from latent.training.config import Tree
 from latent.training.console import open_reporter
-from latent.training.files import read_plain
 from latent.training.interruption import Stopped, interruptible
 from latent.training.lock import locked
 from latent.training.loop import Training, TrainingData, train
 from latent.training.nonfinite import Guard
+from latent.training.opening import CORPUS, check_corpus, describe_corpus
 from latent.training.precision import open_accelerator, resolve_precision
 from latent.training.processes import check_same, check_share, check_statistics, join_processes, of_the_first
 from latent.training.profiling import profiling
@@ -32,10 +29,10 @@ from latent.training.runs import CONFIG, Run, RunError, refuse_used
 from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything
 from latent.training.side import Material, RecipeT, Side
+from latent.training.size import best_device, room_in_files, room_in_memory
 from latent.training.state import TrainState
 from latent.training.window import Columns, Window
 
-CORPUS = "corpus.json"
 NO_BOUND = "the loss is no bound on log p(x): no ELBO is logged, and the best checkpoint is the last"
 
 log = logging.getLogger("textvae")
@@ -53,9 +50,12 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
     with processes.local_main_process_first():  # which leaves the encoded corpus in the cache
         material = side.read(recipe, None)
-    state, data = build_state(material, recipe.train), material.training_data()
-    recipe.update.check(state.model)
-    recipe.update.prepare(state)
+    tree = side.schema.tree(recipe)
+    with room_in_memory("recipe", tree, recipe.train.optimizer, best_device()):
+        state = build_state(material, recipe.train)
+        recipe.update.check(state.model)
+        recipe.update.prepare(state)
+    data = material.training_data()
     _check_processes(state, material)
     choice = _compile_choice(recipe.train, state, data)
     recipe = replace(recipe, train=replace(recipe.train, compile=choice.compile))
@@ -67,7 +67,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     with _locked(path, writes) as check_lock:
         run = Run.create(path, side.schema.dump(recipe), files) if writes else Run(path)
         described = [*material.describe(), _describe_model(recipe, state, choice)]
-        _train(run, recipe, state, data, described, Start(side.schema.tree(recipe), check_lock), profile)
+        _train(run, recipe, state, data, described, Start(tree, check_lock), profile)
     return run
 
 
@@ -87,9 +87,12 @@ def resume_run(side: Side[RecipeT], run: Run, overrides: Sequence[str] = ()) -> 
         check_corpus(run, recipe.corpus)
         with processes.local_main_process_first():
             material = side.read(recipe, run)
-        state, data = build_state(material, recipe.train), material.training_data()
-        recipe.update.prepare(state)
-        start = _restore(run, state, Start(tree, check_lock))
+        checkpoint = _last_checkpoint(run)
+        with _room_for(run, recipe, tree, checkpoint):
+            state = build_state(material, recipe.train)
+            recipe.update.prepare(state)
+        data = material.training_data()
+        start = _restore(run, state, checkpoint, Start(tree, check_lock))
         _check_processes(state, material)
         if changed and recipe.train.num_steps(data.batches.num_batches) < state.step:
             raise RunError(
@@ -195,7 +198,25 @@ def _check_processes(state: TrainState, material: Material) -> None:
     check_same(state.accelerator, material.files, state_tensors(state)[MODEL])
 
 
-def _restore(run: Run, state: TrainState, start: Start) -> Start:
+def _room_for(
+    run: Run, recipe: Recipe[Any, Any, Any], tree: Tree, checkpoint: Checkpoint | None
+) -> AbstractContextManager[None]:
+    source = str(run.config_path)
+    if checkpoint is None:
+        return room_in_memory(source, tree, recipe.train.optimizer, best_device())
+    return room_in_files(source, tree, [checkpoint.path / name for name in (MODEL, ADVERSARY)])
+
+
+def _last_checkpoint(run: Run) -> Checkpoint | None:
+    if not any((run.path / "checkpoints").glob("step-*")):
+        return None
+    checkpoint, damaged = run.checkpoint("last")
+    for line in damaged:
+        log.warning("%s; going on from %s", line, checkpoint.path.name)
+    return checkpoint
+
+
+def _restore(run: Run, state: TrainState, checkpoint: Checkpoint | None, start: Start) -> Start:
     for name, (before, now) in run.changed_environment().items():
         log.warning(
             "%s: %s was %s and is %s: the weights will not be the same bit for bit", run.path, name, before, now
@@ -203,13 +224,10 @@ def _restore(run: Run, state: TrainState, start: Start) -> Start:
     writes = state.accelerator.is_main_process
     if writes:
         run.sweep()
-    if not any((run.path / "checkpoints").glob("step-*")):
+    if checkpoint is None:
         if writes:
             run.cut_metrics(0)
         return start
-    checkpoint, damaged = run.checkpoint("last")
-    for line in damaged:
-        log.warning("%s; going on from %s", line, checkpoint.path.name)
     if checkpoint.recipe:
         refuse_changes(checkpoint.recipe, start.recipe, str(run.config_path))
     load_state(checkpoint, state)
@@ -255,32 +273,3 @@ def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -
         ),
         *([f"resumed at step {state.step}"] if state.step else []),
     ]
-
-
-def describe_corpus(corpus: Any) -> bytes:
-    """What stands in a run for its corpus' content: a digest."""
-    digest = hashlib.sha256(corpus.fingerprint().encode()).hexdigest()
-    return (json.dumps({"sha256": digest}) + "\n").encode()
-
-
-def check_corpus(run: Run, corpus: Any) -> None:
-    """Raise RunError where the content of the corpus is not what the run was trained on."""
-    path = run.path / CORPUS
-    if not path.is_file() or read_plain(path) != describe_corpus(corpus):
-        raise RunError(
-            f"{path}: the content of the corpus has changed since the training, so that its splits are others; "
-            "put it back, or train a new run"
-        )
-
-
-def restore_model(run: Run, model: LatentModel[Any], which: str) -> tuple[Checkpoint, torch.device, tuple[str, ...]]:
-    """Load a checkpoint into a model, in evaluation mode on the best device here, and warn of damaged ones passed over.
-
-    Raises RunError where the run has no whole checkpoint of that name.
-    """
-    checkpoint, damaged = run.checkpoint(which)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    load_model(checkpoint, model)
-    model.eval()
-    return checkpoint, device, tuple(f"{line}; using {checkpoint.path.name}" for line in damaged)

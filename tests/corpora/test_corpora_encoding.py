@@ -42,7 +42,7 @@ def entry(cache):
 
 
 def parts(cache):
-    return sorted(cache.glob(".*-parts/part-*.npz"))
+    return sorted(cache.glob(".*-parts/part-*.part"))
 
 
 def encode_and_be_killed(text, at):
@@ -106,7 +106,7 @@ def recorded(function, calls):
     ],
     ids=["cut short", "empty", "flipped bit"],
 )
-@pytest.mark.parametrize("name", ["part-000003.npz", "survey.npz"])
+@pytest.mark.parametrize("name", ["part-000003.part", "survey.part"])
 def test_a_damaged_part_is_found_and_made_anew(text, cache, damage, name, caplog):
     encode_and_be_killed(text, at=9)
     (path,) = cache.glob(f".*-parts/{name}")
