@@ -1,5 +1,6 @@
 """Valid examples of what the project reads from outside, to be spoiled: each function writes folders into a folder."""
 
+import functools
 import gzip
 import io
 import json
@@ -17,13 +18,14 @@ from PIL import Image
 from scipy.io import savemat
 
 from cli import sides, verbs
-from corpora import Files, Tokenizer, TokenizerConfig, load_splits
+from corpora import Files, TokenBatches, Tokenizer, TokenizerConfig, load_splits
 from imagevae.side import IMAGE
 from latent.reporting.sweep import SweepConfig
 from latent.training import Run, start_run
 from latent.training.lock import locked
 from textvae.side import TEXT
 
+EXAMPLES: list[Path] = []  # where those of the target lie that is being read
 SMALL = (
     "model.latent_size=4", "model.embedding_size=8", "model.hidden_size=8", "train.steps=6", "train.log_steps=2",
     "train.checkpoint_steps=3", "train.tokens_per_batch=96", "train.precision=fp32", "train.compile=false",
@@ -88,6 +90,26 @@ def make_encoded(folder: Path) -> None:
                     load_splits(corpus)
             else:
                 load_splits(corpus)
+
+
+def read_encoded(folder: Path) -> None:
+    """As a training begins, with a cache: what is damaged and does not say so must not change a sentence."""
+    for corpus in corpora(folder):
+        os.environ["TEXTVAE_CACHE"] = str(folder / "cache")
+        found = load_splits(corpus)
+        for name, split in found.by_name().items():
+            batches = TokenBatches(split, 96, 0)
+            assert sum(len(batches[i]) for i in range(batches.num_batches)) == len(split)
+            assert split.tokens.tolist() == encoded_before(corpus.path.name)[name]
+    os.environ["TEXTVAE_CACHE"] = str(folder.parent / "cache")
+
+
+@functools.cache
+def encoded_before(name: str) -> dict[str, list[int]]:
+    """The ids of an example of that name."""
+    (corpus,) = (each for each in corpora(EXAMPLES[0] / "whole") if each.path.name == name)
+    os.environ["TEXTVAE_CACHE"] = str(EXAMPLES[0].parent / "before")
+    return {split: each.tokens.tolist() for split, each in load_splits(corpus).by_name().items()}
 
 
 class InterruptedEncodingError(Exception):

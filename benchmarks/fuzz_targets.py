@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz_examples import (
+    EXAMPLES,
     GAPS,
     SETS,
-    corpora,
     make_cub,
     make_encoded,
     make_idx,
@@ -28,11 +27,12 @@ from benchmarks.fuzz_examples import (
     make_texts,
     make_tokenizers,
     make_vectors,
+    read_encoded,
     sentences,
     written,
 )
 from cli import found_run, sides, verbs
-from corpora import Files, FileSpace, Splits, TokenBatches, TokenizerConfig, encode_sentences, load_splits
+from corpora import Files, FileSpace, Splits, TokenizerConfig, encode_sentences, load_splits
 from corpora.images import Cub, Masks, Mnist, MnistStatic, load_images
 from latent.reporting.comparison import compare_measured
 from latent.reporting.comparison_report import run_comparison
@@ -73,38 +73,6 @@ def read_text(folder: Path) -> None:
         config = TokenizerConfig(kind=kind, vocabulary_size=60)
         splits = load_splits(Files(path=path, labelled=path.name.startswith("labelled"), tokenizer=config))
         splits.train.batch([0])
-
-
-def read_encoded(folder: Path) -> None:
-    """As a training begins, with a cache: what is damaged and does not say so must not change a sentence."""
-    for corpus in corpora(folder):
-        os.environ["TEXTVAE_CACHE"] = str(folder / "cache")
-        found = load_splits(corpus)
-        for name, split in found.by_name().items():
-            batches = TokenBatches(split, 96, 0)
-            assert sum(len(batches[i]) for i in range(batches.num_batches)) == len(split)
-            if not (folder / "signed").exists():
-                assert split.tokens.tolist() == encoded_before(corpus.path.name)[name]
-    os.environ["TEXTVAE_CACHE"] = str(folder.parent / "cache")
-
-
-@functools.cache
-def encoded_before(name: str) -> dict[str, list[int]]:
-    """The ids of an example of that name."""
-    (corpus,) = (each for each in corpora(EXAMPLES[0] / "whole") if each.path.name == name)
-    os.environ["TEXTVAE_CACHE"] = str(EXAMPLES[0].parent / "before")
-    return {split: each.tokens.tolist() for split, each in load_splits(corpus).by_name().items()}
-
-
-def sign_encoded(folder: Path, rng: random.Random) -> None:
-    """Give the arrays that were spoiled the checksums that they should have, now and then."""
-    if rng.random() < 0.7:
-        return
-    written(folder / "signed", b"")
-    for entry in folder.glob("cache/*/entry.json"):
-        arrays = [path for path in entry.parent.glob("*.npy") if is_small(path)]
-        if is_small(entry):
-            entry.write_text(json.dumps({path.name: checksum(path) for path in sorted(arrays)}), "utf-8")
 
 
 def read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> None:
@@ -198,9 +166,6 @@ def untrained() -> Any:
     run, side = found_run(str(EXAMPLES[0] / "plain" / "run"))
     recipe = side.load_recipe(run.config_path)
     return build_state(side.read(recipe, run), recipe.train)
-
-
-EXAMPLES: list[Path] = []  # where those of the target lie that is being read
 
 
 def read_checkpoints(folder: Path) -> None:

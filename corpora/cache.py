@@ -189,7 +189,13 @@ def _open(folder: Path) -> Arrays | None:
         arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
         is_whole = bool(arrays) and json.loads((folder / _MANIFEST).read_text("utf-8")) == _manifest(folder)
         return arrays if is_whole else None
-    except (OSError, ValueError, RecursionError, tokenize.TokenError):  # gone meanwhile, no JSON, no header of numpy's
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RecursionError,
+        tokenize.TokenError,
+    ):  # gone meanwhile, no JSON, no header of numpy's
         return None
 
 
