@@ -280,7 +280,6 @@ TARGETS = (
         make=make_encoded,
         read=read_encoded,
         spoiled=("cache/*/*",),
-        mend=sign_encoded,
         weight=12,
     ),
     Target(name="birds", make=make_cub, read=read_cub, weight=5),
