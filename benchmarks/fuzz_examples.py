@@ -140,7 +140,7 @@ def make_runs(folder: Path) -> None:
     """A run of the LSTM, measured, one of continuous outputs, and one of images."""
     plain = make_run(folder)
     trained = verbs(TEXT).open_run(plain, "best")
-    verbs(TEXT).measure(trained, full=False, samples=2, split="test")
+    verbs(TEXT).measure(trained, full=False, samples=2, refine=None, refine_from=None, split="test")
     verbs(TEXT).gaps(trained, **GAPS)
     make_run(folder, "continuous", "model.space={kind: ppmi, window: 2}")
     small = ("model.latent_size=4", "model.network.hidden_sizes=[8]", "train.precision=fp32", "train.compile=false")

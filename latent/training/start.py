@@ -50,8 +50,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
     with processes.local_main_process_first():  # which leaves the encoded corpus in the cache
         material = side.read(recipe, None)
-    tree = side.schema.tree(recipe)
-    with room_in_memory("recipe", tree, recipe.train.optimizer, best_device()):
+    with room_in_memory("recipe", side.schema.tree(recipe), recipe.train.optimizer, best_device()):
         state = build_state(material, recipe.train)
         recipe.update.check(state.model)
         recipe.update.prepare(state)
@@ -67,7 +66,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     with _locked(path, writes) as check_lock:
         run = Run.create(path, side.schema.dump(recipe), files) if writes else Run(path)
         described = [*material.describe(), _describe_model(recipe, state, choice)]
-        _train(run, recipe, state, data, described, Start(tree, check_lock), profile)
+        _train(run, recipe, state, data, described, Start(side.schema.tree(recipe), check_lock), profile)
     return run
 
 
