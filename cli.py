@@ -257,12 +257,15 @@ def export(run: str, out: Path, checkpoint: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of its runs and its table.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
-def sweep(file: Path, out: Path, workers: int) -> None:
+@click.option("--address", help="Of a Ray cluster, whose nodes share the trials and all see OUT.")
+def sweep(file: Path, out: Path, workers: int, address: str | None) -> None:
     """Train and measure what a YAML FILE lists: recipes, settings, seeds. Called again, it goes on."""
+    from latent.reporting.cluster import pool_of
     from latent.reporting.sweep import read_sweep, run_sweep
 
+    config, pool = read_sweep(file), pool_of(address, workers)
     kind_of = lambda run: verbs(found_run(str(run.path))[1], "run_kind").KIND  # noqa: E731
-    table, num_failed = run_sweep(read_sweep(file), out, workers, kind_of, lambda line: click.echo(line, err=True))
+    table, num_failed = run_sweep(config, out, pool, kind_of, lambda line: click.echo(line, err=True))
     click.echo(table)
     sys.exit(1 if num_failed else 0)
 

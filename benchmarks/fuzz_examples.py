@@ -1,11 +1,15 @@
 """Valid examples of what the project reads from outside, to be spoiled: each function writes folders into a folder."""
 
+import functools
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +18,14 @@ from PIL import Image
 from scipy.io import savemat
 
 from cli import sides, verbs
-from corpora import Tokenizer, TokenizerConfig
+from corpora import Files, TokenBatches, Tokenizer, TokenizerConfig, load_splits
 from imagevae.side import IMAGE
 from latent.reporting.sweep import SweepConfig
 from latent.training import Run, start_run
 from latent.training.lock import locked
 from textvae.side import TEXT
 
+EXAMPLES: list[Path] = []  # where those of the target lie that is being read
 SMALL = (
     "model.latent_size=4", "model.embedding_size=8", "model.hidden_size=8", "train.steps=6", "train.log_steps=2",
     "train.checkpoint_steps=3", "train.tokens_per_batch=96", "train.precision=fp32", "train.compile=false",
@@ -61,6 +66,56 @@ def make_recipes(folder: Path) -> None:
             written(folder / path.stem / path.name, path.read_bytes())
 
 
+def corpora(folder: Path) -> tuple[Files, ...]:
+    """Those whose encoding is an example: of words, and of pieces with labels."""
+    return (
+        Files(path=folder / "words.txt", tokenizer=TokenizerConfig(kind="word")),
+        Files(path=folder / "pieces.txt", labelled=True, tokenizer=TokenizerConfig(kind="bpe", vocabulary_size=60)),
+    )
+
+
+def make_encoded(folder: Path) -> None:
+    """Encoded corpora as they lie in the cache, and what an interrupted encoding of them leaves."""
+    for name in ("whole", "parts"):
+        cache = folder / name / "cache"
+        os.environ["TEXTVAE_CACHE"] = str(cache)
+        for corpus in corpora(folder / name):
+            lines = [f"{i % 3}\t{line}" if corpus.labelled else line for i, line in enumerate(sentences())]
+            written(corpus.path, "\n".join(lines) + "\n")
+            if name == "parts":
+                with (
+                    suppress(InterruptedEncodingError),
+                    mock.patch("corpora.load.store_streams", side_effect=InterruptedEncodingError),
+                ):
+                    load_splits(corpus)
+            else:
+                load_splits(corpus)
+
+
+def read_encoded(folder: Path) -> None:
+    """As a training begins, with a cache: what is damaged and does not say so must not change a sentence."""
+    for corpus in corpora(folder):
+        os.environ["TEXTVAE_CACHE"] = str(folder / "cache")
+        found = load_splits(corpus)
+        for name, split in found.by_name().items():
+            batches = TokenBatches(split, 96, 0)
+            assert sum(len(batches[i]) for i in range(batches.num_batches)) == len(split)
+            assert split.tokens.tolist() == encoded_before(corpus.path.name)[name]
+    os.environ["TEXTVAE_CACHE"] = str(folder.parent / "cache")
+
+
+@functools.cache
+def encoded_before(name: str) -> dict[str, list[int]]:
+    """The ids of an example of that name."""
+    (corpus,) = (each for each in corpora(EXAMPLES[0] / "whole") if each.path.name == name)
+    os.environ["TEXTVAE_CACHE"] = str(EXAMPLES[0].parent / "before")
+    return {split: each.tokens.tolist() for split, each in load_splits(corpus).by_name().items()}
+
+
+class InterruptedEncodingError(Exception):
+    """An encoding, when all its parts were there."""
+
+
 SETS = (
     *("train.steps=500", "model.latent_size=16", "model+={hidden_size: 12, word_dropout: 0.2}", "train.epochs=2.5"),
     *(
@@ -85,7 +140,7 @@ def make_runs(folder: Path) -> None:
     """A run of the LSTM, measured, one of continuous outputs, and one of images."""
     plain = make_run(folder)
     trained = verbs(TEXT).open_run(plain, "best")
-    verbs(TEXT).measure(trained, full=False, samples=2, split="test")
+    verbs(TEXT).measure(trained, full=False, samples=2, refine=None, refine_from=None, refine_by=None, split="test")
     verbs(TEXT).gaps(trained, **GAPS)
     make_run(folder, "continuous", "model.space={kind: ppmi, window: 2}")
     small = ("model.latent_size=4", "model.network.hidden_sizes=[8]", "train.precision=fp32", "train.compile=false")

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz_examples import (
+    EXAMPLES,
     GAPS,
     SETS,
     make_cub,
+    make_encoded,
     make_idx,
     make_lock,
     make_masks,
@@ -25,6 +27,7 @@ from benchmarks.fuzz_examples import (
     make_texts,
     make_tokenizers,
     make_vectors,
+    read_encoded,
     sentences,
     written,
 )
@@ -142,10 +145,8 @@ def sign(folder: Path, rng: random.Random) -> None:
         return
     for state in folder.glob("run/checkpoints/*/" + STATE):
         try:
-            described = json.loads(state.read_text("utf-8")) if state.stat().st_size < 10**6 else None
-            names = [
-                path for path in state.parent.glob("*.safetensors") if path.is_file() and path.stat().st_size < 10**6
-            ]
+            described = json.loads(state.read_text("utf-8")) if is_small(state) else None
+            names = [path for path in state.parent.glob("*.safetensors") if is_small(path)]
             described.pop("checksum", None)
             described["files"] |= {path.name: checksum(path) for path in names}
             described["checksum"] = _digest(described)
@@ -154,15 +155,17 @@ def sign(folder: Path, rng: random.Random) -> None:
             pass
 
 
+def is_small(path: Path) -> bool:
+    """Whether it is a file that can be read at once: no pipe, no device, no hole."""
+    return path.is_file() and path.stat().st_size < 10**6
+
+
 @functools.cache
 def untrained() -> Any:
     """A training of the example's recipe, at its beginning."""
     run, side = found_run(str(EXAMPLES[0] / "plain" / "run"))
     recipe = side.load_recipe(run.config_path)
     return build_state(side.read(recipe, run), recipe.train)
-
-
-EXAMPLES: list[Path] = []  # where those of the target lie that is being read
 
 
 def read_checkpoints(folder: Path) -> None:
@@ -271,6 +274,13 @@ TARGETS = (
         make=make_masks,
         read=lambda folder: load_images(Masks(path=folder / "pairs", size=8, num_valid=1, num_test=1)),
         weight=6,
+    ),
+    Target(
+        name="encoded corpora",
+        make=make_encoded,
+        read=read_encoded,
+        spoiled=("cache/*/*",),
+        weight=12,
     ),
     Target(name="birds", make=make_cub, read=read_cub, weight=5),
     Target(name="word vectors", make=make_vectors, read=read_vectors, weight=20),

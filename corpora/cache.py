@@ -12,6 +12,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from corpora.plain_files import check_plain
 
 _LOG = logging.getLogger("corpora")
 _DAMAGED = "%s is damaged and is written anew"
@@ -65,7 +68,7 @@ def cache_folder() -> Path:
 def load_arrays(key: str) -> Arrays | None:
     """The arrays stored under the key, memory-mapped; None where there are none, or where they are damaged."""
     folder = cache_folder() / key
-    return _open(folder) if (folder / _MANIFEST).exists() else None
+    return _open(folder) if (folder / _MANIFEST).is_file() else None
 
 
 def store_arrays(key: str, arrays: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -178,11 +181,21 @@ def _publish(draft: Path, folder: Path) -> None:
 
 def _open(folder: Path) -> Arrays | None:
     try:
-        found = _manifest(folder)
-        if not found or json.loads((folder / _MANIFEST).read_text("utf-8")) != found:
-            return None
-        return {name.removesuffix(".npy"): np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in found}
-    except (OSError, ValueError):  # gone meanwhile, or no JSON
+        check_plain(folder / _MANIFEST)
+        paths = sorted(folder.glob("*.npy"))
+        for path in paths:
+            check_plain(path)
+        # a header that does not fit the file's length is found before the file is read
+        arrays = {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in paths}
+        is_whole = bool(arrays) and json.loads((folder / _MANIFEST).read_text("utf-8")) == _manifest(folder)
+        return arrays if is_whole else None
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        RecursionError,
+        tokenize.TokenError,
+    ):  # gone meanwhile, no JSON, no header of numpy's
         return None
 
 

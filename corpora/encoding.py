@@ -5,11 +5,12 @@ it. Each encoded block is a file of its own, a part; the parts in their order ar
 """
 
 import functools
+import hashlib
+import io
 import json
 import logging
 import os
-import zipfile
-import zlib
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpora.cache import Arrays, Stream
+from corpora.plain_files import check_plain
 from corpora.sentences import encode_and_count_cuts, token_dtype
 from corpora.texts import SPLITS, Block, Blocks, Texts, refuse_nothing
 from corpora.tokenizer import EVIDENCE, Tokenizer, TokenizerConfig, TokenizerKind
 from corpora.workers import in_order
 
 _LOG = logging.getLogger("corpora")
-_SURVEY = "survey.npz"
-_UNREADABLE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+_SURVEY = "survey.part"
+_SIZE_BYTES, _DIGEST_BYTES = 8, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Encoder:
 
     def path(self, number: int) -> Path:
         """Where the part of a block is."""
-        return self.folder / f"part-{number:06d}.npz"
+        return self.folder / f"part-{number:06d}.part"
 
     def _encode(self, texts: Texts) -> Arrays:
         sentences, num_cut = encode_and_count_cuts(texts.sentences, _tokenizer(self.survey.tokenizer), self.max_length)
@@ -141,20 +143,32 @@ def encode(blocks: Blocks, survey: Survey, max_length: int, folder: Path, num_wo
 def read_part(path: Path) -> Arrays | None:
     """The arrays of a part, each held against its checksum; None where there is none, or a damaged one."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
-            return dict(part)
+        check_plain(path)
+        with path.open("rb") as file:
+            size, expected = int.from_bytes(file.read(_SIZE_BYTES), "little"), file.read(_DIGEST_BYTES)
+            if path.stat().st_size == _SIZE_BYTES + _DIGEST_BYTES + size:
+                content = file.read()
+                if hashlib.sha256(content).digest() == expected:
+                    with np.load(io.BytesIO(content), allow_pickle=False) as part:
+                        return dict(part)
     except FileNotFoundError:
         return None
-    except _UNREADABLE:
-        _LOG.warning("%s is damaged and is made anew", path)
-        return None
+    except OSError:
+        pass
+    _LOG.warning("%s is damaged and is made anew", path)
+    return None
 
 
 def write_part(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Store arrays, all or nothing."""
+    """Store arrays, all or nothing: the length of an npz file, its SHA-256, and the file."""
+    stored = io.BytesIO()
+    np.savez(stored, allow_pickle=False, **arrays)
+    content = stored.getvalue()
+    if path.is_dir():
+        shutil.rmtree(path)
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        file.write(len(content).to_bytes(_SIZE_BYTES, "little") + hashlib.sha256(content).digest() + content)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

@@ -1,7 +1,8 @@
 """A trained run of images, opened for use: model, form, recipe, checkpoint."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
@@ -45,6 +46,6 @@ def open_trained_images(run: Run, which: str = "best") -> TrainedImages:
     """
     recipe = IMAGE.load_recipe(run.config_path)
     form = stored_form(run)
-    model = recipe.model.build(form)
-    checkpoint, device, warnings = restore_model(run, model, which)
+    build: Callable[[], ImageModel] = partial(recipe.model.build, form)
+    model, checkpoint, device, warnings = restore_model(run, build, which)
     return TrainedImages(run, recipe, form, model, checkpoint, device, warnings)

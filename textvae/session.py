@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
@@ -62,6 +62,6 @@ def open_trained(run: Run, which: str = "best") -> Trained:
     """
     recipe = TEXT.load_recipe(run.config_path)
     tokenizer = stored_tokenizer(run)
-    model = recipe.model.build(len(tokenizer))
-    checkpoint, device, warnings = restore_model(run, model, which)
+    build = partial(recipe.model.build, len(tokenizer))
+    model, checkpoint, device, warnings = restore_model(run, build, which)
     return Trained(run, recipe, tokenizer, model, checkpoint, device, warnings)

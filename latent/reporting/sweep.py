@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import sys
 import time
 from collections import Counter
@@ -20,11 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from latent.reporting.processes import Job, run_jobs
+from latent.reporting.processes import Job, Pool, run_jobs
 from latent.reporting.run_kind import AnyKind
 from latent.reporting.stored_measures import load_measures
 from latent.training import ConfigError, Run, Schema, read_tree
 from latent.training.files import read_json, read_plain, write_atomically
+from latent.training.lock import break_lock
 from latent.training.parquet import parquet_bytes
 
 TABLE = "sweep.parquet"
@@ -153,9 +155,9 @@ class Progress:
 
 
 def run_sweep(
-    config: SweepConfig, out: Path, num_workers: int, kind_of: Callable[[Run], AnyKind], say: Say
+    config: SweepConfig, out: Path, pool: Pool, kind_of: Callable[[Run], AnyKind], say: Say
 ) -> tuple[Path, int]:
-    """Train and measure what has not been yet, `num_workers` trials at a time; the table's path, and how many failed.
+    """Train and measure what has not been yet, as many trials at a time as the pool has; its table, how many failed.
 
     The table is written anew after every trial. A signal stops the trainings, each of which saves first.
     """
@@ -164,7 +166,7 @@ def run_sweep(
     say(f"{len(trials)} trials, {len(trials) - len(jobs)} done before")
     out.mkdir(parents=True, exist_ok=True)
     table = out / TABLE
-    for _ in itertools.chain([None], run_jobs(jobs, num_workers)):
+    for _ in itertools.chain([None], run_jobs(jobs, pool)):
         write_atomically(table, parquet_bytes(_table(trials, config.measure.split, kind_of)))
     return table, sum(trial.read().status == "failed" for trial in trials)
 
@@ -175,10 +177,12 @@ def _job(trial: Trial, measure: MeasureConfig, say: Say) -> Job:
     def commands() -> Iterator[list[str]]:
         textvae = [sys.executable, "-m", "cli"]
         progress, begun = trial.read(), time.monotonic()
+        started = (trial.path / "config.yaml").exists()
+        if trial.record.exists() and not started:
+            shutil.rmtree(trial.path, ignore_errors=True)  # a kill came before the folder was a run
         trial.write(progress)
         if progress.status != "trained":
             settings = [part for one in trial.overrides for part in ("--set", one)]
-            started = (trial.path / "config.yaml").exists()
             what = ["--resume", str(trial.path)] if started else [trial.recipe, *settings, "--out", str(trial.path)]
             yield [*textvae, "train", *what]
             progress = replace(progress, status="trained", seconds=progress.seconds + time.monotonic() - begun)
@@ -192,7 +196,7 @@ def _job(trial: Trial, measure: MeasureConfig, say: Say) -> Job:
         trial.write(replace(kept, status="failed", error=error))
         say(f"{trial.name}: failed: {error} (all it said: {trial.log})")
 
-    return Job(commands, trial.log, failed)
+    return Job(commands, trial.log, failed, lambda: break_lock(trial.path))
 
 
 def _table(trials: Sequence[Trial], split: str, kind_of: Callable[[Run], AnyKind]) -> pa.Table:

@@ -3,13 +3,14 @@
 from latent.training.config import ConfigError, Schema, apply_overrides, read_tree
 from latent.training.console import Reporter, open_reporter
 from latent.training.loop import TrainingData, train
+from latent.training.opening import restore_model
 from latent.training.precision import open_accelerator
 from latent.training.recipe import Recipe, TrainConfig
 from latent.training.runs import Run, RunError, find_run
 from latent.training.seeding import seed_everything
 from latent.training.side import Material, RecipeFile, Side, find_recipe, list_recipes, side_of
 from latent.training.sources import check_corpus, check_first_stage
-from latent.training.start import build_state, restore_model, resume_run, start_run
+from latent.training.start import build_state, resume_run, start_run
 from latent.training.state import TrainState
 from latent.training.updates import JointUpdate, Update
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
@@ -56,6 +56,7 @@ class Checkpoint:
     feedback: dict[str, float] = field(default_factory=dict)  # of the objective and the update
     window: Columns = field(default_factory=dict)  # the figures of the steps since the last row of metrics.jsonl
     recipe: Tree = field(default_factory=dict)  # trained by
+    files: frozenset[str] = frozenset()  # of tensors, which have been held against their checksums
 
 
 def save_checkpoint(
@@ -157,9 +158,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         described: dict[str, Any] = read_json(path / STATE)
         if described.pop("checksum", None) != _digest(described):
             raise CheckpointError(f"{path / STATE}: damaged (it has no checksum, or another than its content's)")
-        known = {OPTIMIZER, ADVERSARY, ADVERSARY_OPTIMIZER, CLUSTERS} & described["files"].keys()
-        for name in (MODEL, *sorted(known)):
-            check_plain(path / name, most=None)
+        files = {MODEL} | ({OPTIMIZER, ADVERSARY, ADVERSARY_OPTIMIZER, CLUSTERS} & described["files"].keys())
+        for name in sorted(files):
+            _check_length(path / name)
             if checksum(path / name) != described["files"][name]:
                 raise CheckpointError(f"{path / name}: damaged (its checksum is not the one in {STATE})")
         figures = {str(key): float(value) for key, value in described["figures"].items()}
@@ -170,9 +171,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         window = {str(key): [float(value) for value in column] for key, column in described.get("window", {}).items()}
         if len({len(column) for column in window.values()}) > 1:
             raise CheckpointError(f"{path / STATE}: damaged (its window's columns differ in length)")
-        return Checkpoint(
-            path, step, figures, described.get("scaler"), feedback, window, dict(described.get("recipe", {}))
-        )
+        recipe = dict(described.get("recipe", {}))
+        return Checkpoint(path, step, figures, described.get("scaler"), feedback, window, recipe, frozenset(files))
     except OSError as error:
         raise CheckpointError(f"{path}: damaged ({error.strerror}: {Path(error.filename or path).name})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -181,22 +181,27 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path / STATE}: damaged ({error})") from error
 
 
+def _check_length(path: Path) -> None:
+    """Raise CheckpointError for a file that is longer or shorter than its header says, before its content is read."""
+    check_plain(path, most=None)
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: damaged (not of the length or the form that it should be: {reason})") from error
+
+
 def _digest(described: dict[str, Any]) -> str:
     """A checksum of the state file's own content."""
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def load_model(checkpoint: Checkpoint, model: LatentModel[Any]) -> None:
-    """Load the weights. Raises CheckpointError if they are not the model's."""
+def load_model(checkpoint: Checkpoint, model: LatentModel[Any], names: Sequence[str] | None = None) -> None:
+    """Load the weights, or those of these names alone. Raises CheckpointError if they are not the model's."""
     with _refused_if_foreign(checkpoint.path / MODEL, "the model of config.yaml"):
-        model.load_state_dict(load_file(checkpoint.path / MODEL))
-
-
-def load_weights(checkpoint: Checkpoint, model: LatentModel[Any], names: Sequence[str]) -> None:
-    """Load the weights of these names alone. Raises CheckpointError if they are not the model's."""
-    with _refused_if_foreign(checkpoint.path / MODEL, "a model that takes its weights over"):
         stored = load_file(checkpoint.path / MODEL)
-        model.load_state_dict({**model.state_dict(), **{name: stored[name] for name in names}})
+        model.load_state_dict(stored if names is None else model.state_dict() | {name: stored[name] for name in names})
 
 
 @contextmanager
@@ -235,12 +240,14 @@ def set_tensors(parts: Parts, state: TrainState, folder: Path = Path()) -> None:
 
 def load_state(checkpoint: Checkpoint, state: TrainState) -> None:
     """Load weights, moments, feedback and step, so that training goes on as if it had never stopped."""
-    if not (checkpoint.path / OPTIMIZER).exists():
+    if OPTIMIZER not in checkpoint.files:
         raise CheckpointError(f"{checkpoint.path}: exported, without the moments that a training needs to go on")
     names = [MODEL, OPTIMIZER, *([ADVERSARY, ADVERSARY_OPTIMIZER] if state.adversary is not None else [])]
-    names += [CLUSTERS] if (checkpoint.path / CLUSTERS).exists() else []
+    names += [CLUSTERS] if CLUSTERS in checkpoint.files else []
     parts = {}
     for name in names:
+        if name not in checkpoint.files:
+            raise CheckpointError(f"{checkpoint.path / name}: {STATE} has no checksum of it, which the update needs")
         with _refused_if_foreign(checkpoint.path / name, "the update of config.yaml"):
             parts[name] = load_file(checkpoint.path / name)
     set_tensors(parts, state, checkpoint.path)

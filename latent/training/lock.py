@@ -78,6 +78,14 @@ def _take(path: Path, ours: Holder) -> None:
     sweep(path.parent, LOCK)
 
 
+def break_lock(folder: Path) -> None:
+    """Take away the lock of a process whose machine is known to be gone, wherever that was.
+
+    Should it live after all, out of reach, it finds the next one's lock before it writes, and stops.
+    """
+    _remove(folder / LOCK)
+
+
 def _remove(path: Path) -> None:
     """Take the lock away under another name first, so that of two processes that try only one does."""
     away = temporary_name(path, "old")

@@ -11,7 +11,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from latent.bound import Batch, Constant, ElboObjective, ElboTerms, LatentModel, Loss, Objective, Schedule
-from latent.training.checkpoints import load_weights
+from latent.training.checkpoints import load_model
 from latent.training.joint import Batches, JointUpdate, Metrics, step_down
 from latent.training.processes import spread
 from latent.training.runs import Run
@@ -218,4 +218,4 @@ def _take_encoder(run: Run, model: LatentModel[Any], batch: Batch) -> None:
     checkpoint, _ = run.checkpoint("last")
     encoder = {id(parameter) for parameter in model.encoder_parameters(batch)}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in encoder]
-    load_weights(checkpoint, model, names)
+    load_model(checkpoint, model, names)

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from latent.bound import LatentModel
 from latent.training.changes import refuse_changes
-from latent.training.checkpoints import MODEL, Checkpoint, load_model, load_state, set_tensors, state_tensors
+from latent.training.checkpoints import ADVERSARY, MODEL, Checkpoint, load_state, set_tensors, state_tensors
 from latent.training.compiling import CompileChoice, choose_compile, compile_model
 from latent.training.config import Tree
 from latent.training.console import open_reporter
@@ -30,6 +29,7 @@ from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything
 from latent.training.sharding import Sharded
 from latent.training.side import Material, RecipeT, Side
+from latent.training.size import best_device, room_in_files, room_in_memory
 from latent.training.sources import CORPUS, check_corpus, check_first_stage, describe_corpus
 from latent.training.state import TrainState
 from latent.training.window import Columns, Window
@@ -52,9 +52,11 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     check_first_stage(side, recipe)
     with processes.local_main_process_first():  # which leaves the encoded corpus in the cache
         material = side.read(recipe, None)
-    state, data = build_state(material, recipe.train), material.training_data()
-    recipe.update.check(state.model)
-    recipe.update.prepare(state)
+    with room_in_memory("recipe", side.schema.tree(recipe), best_device()):
+        state = build_state(material, recipe.train)
+        recipe.update.check(state.model)
+        recipe.update.prepare(state)
+    data = material.training_data()
     share_out(state, material, recipe.train)
     choice = _compile_choice(recipe.train, state, data)
     recipe = replace(recipe, train=replace(recipe.train, compile=choice.compile))
@@ -86,9 +88,12 @@ def resume_run(side: Side[RecipeT], run: Run, overrides: Sequence[str] = ()) -> 
         check_corpus(run, recipe.corpus)
         with processes.local_main_process_first():
             material = side.read(recipe, run)
-        state, data = build_state(material, recipe.train), material.training_data()
-        recipe.update.prepare(state)
-        start = _restore(run, state, Start(tree, check_lock))
+        checkpoint = _last_checkpoint(run)
+        with _room_for(run, tree, checkpoint):
+            state = build_state(material, recipe.train)
+            recipe.update.prepare(state)
+        data = material.training_data()
+        start = _restore(run, state, checkpoint, Start(tree, check_lock))
         share_out(state, material, recipe.train)
         if changed and recipe.train.num_steps(data.batches.num_batches) < state.step:
             raise RunError(
@@ -199,7 +204,23 @@ def share_out(state: TrainState, material: Material, config: TrainConfig) -> Non
         set_tensors(parts, state)
 
 
-def _restore(run: Run, state: TrainState, start: Start) -> Start:
+def _room_for(run: Run, tree: Tree, checkpoint: Checkpoint | None) -> AbstractContextManager[None]:
+    source = str(run.config_path)
+    if checkpoint is None:
+        return room_in_memory(source, tree, best_device())
+    return room_in_files(source, tree, [checkpoint.path / name for name in (MODEL, ADVERSARY)])
+
+
+def _last_checkpoint(run: Run) -> Checkpoint | None:
+    if not any((run.path / "checkpoints").glob("step-*")):
+        return None
+    checkpoint, damaged = run.checkpoint("last")
+    for line in damaged:
+        log.warning("%s; going on from %s", line, checkpoint.path.name)
+    return checkpoint
+
+
+def _restore(run: Run, state: TrainState, checkpoint: Checkpoint | None, start: Start) -> Start:
     for name, (before, now) in run.changed_environment().items():
         log.warning(
             "%s: %s was %s and is %s: the weights will not be the same bit for bit", run.path, name, before, now
@@ -207,13 +228,10 @@ def _restore(run: Run, state: TrainState, start: Start) -> Start:
     writes = state.accelerator.is_main_process
     if writes:
         run.sweep()
-    if not any((run.path / "checkpoints").glob("step-*")):
+    if checkpoint is None:
         if writes:
             run.cut_metrics(0)
         return start
-    checkpoint, damaged = run.checkpoint("last")
-    for line in damaged:
-        log.warning("%s; going on from %s", line, checkpoint.path.name)
     if checkpoint.recipe:
         refuse_changes(checkpoint.recipe, start.recipe, str(run.config_path))
     load_state(checkpoint, state)
@@ -262,16 +280,3 @@ def _remarks(recipe: Recipe[Any, Any, Any], state: TrainState, num_steps: int) -
         ),
         *([f"resumed at step {state.step}"] if state.step else []),
     ]
-
-
-def restore_model(run: Run, model: LatentModel[Any], which: str) -> tuple[Checkpoint, torch.device, tuple[str, ...]]:
-    """Load a checkpoint into a model, in evaluation mode on the best device here, and warn of damaged ones passed over.
-
-    Raises RunError where the run has no whole checkpoint of that name.
-    """
-    checkpoint, damaged = run.checkpoint(which)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    load_model(checkpoint, model)
-    model.eval()
-    return checkpoint, device, tuple(f"{line}; using {checkpoint.path.name}" for line in damaged)

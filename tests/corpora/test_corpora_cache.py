@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import logging
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,9 +52,18 @@ def flip(path):
         lambda entry: (entry / "entry.json").write_text("[]"),
         lambda entry: (entry / "entry.json").write_text('{"a.tok'),
         lambda entry: (entry / "entry.json").write_bytes(b"\xff\xfe"),
+        lambda entry: (entry / "entry.json").write_text("[" * 100_000),
         lambda entry: [path.unlink() for path in entry.iterdir()],
+        lambda entry: ((entry / "b.npy").unlink(), os.mkfifo(entry / "b.npy")),
+        lambda entry: ((entry / "entry.json").unlink(), os.mkfifo(entry / "entry.json")),
+        lambda entry: ((entry / "b.npy").write_bytes(b""), os.truncate(entry / "b.npy", 2**40)),
+        lambda entry: (entry / "b.npy").write_bytes(b""),
+        lambda entry: (entry / "b.npy").write_bytes((entry / "b.npy").read_bytes().replace(b": (", b": [[(")),
     ],
-    ids=["flipped bit", "cut short", "file gone", "no manifest", "other manifest", "half manifest", "bytes", "empty"],
+    ids=[
+        *("flipped bit", "cut short", "file gone", "no manifest", "other manifest", "half manifest", "bytes", "deep"),
+        *("empty", "pipe", "manifest a pipe", "hole", "empty array", "no header"),
+    ],
 )
 def test_a_damaged_entry_is_seen_and_replaced(cache, damage, caplog):
     store_arrays(KEY, ARRAYS)

@@ -42,7 +42,7 @@ def entry(cache):
 
 
 def parts(cache):
-    return sorted(cache.glob(".*-parts/part-*.npz"))
+    return sorted(cache.glob(".*-parts/part-*.part"))
 
 
 def encode_and_be_killed(text, at):
@@ -106,7 +106,7 @@ def recorded(function, calls):
     ],
     ids=["cut short", "empty", "flipped bit"],
 )
-@pytest.mark.parametrize("name", ["part-000003.npz", "survey.npz"])
+@pytest.mark.parametrize("name", ["part-000003.part", "survey.part"])
 def test_a_damaged_part_is_found_and_made_anew(text, cache, damage, name, caplog):
     encode_and_be_killed(text, at=9)
     (path,) = cache.glob(f".*-parts/{name}")
@@ -116,6 +116,28 @@ def test_a_damaged_part_is_found_and_made_anew(text, cache, damage, name, caplog
     resumed = entry(cache)
     load_splits(Files(path=write_text(cache.parent / "copy")))
     assert entry(cache) == resumed  # of the same text: the same entry
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+        lambda path: os.truncate(path, 2**40),
+        lambda path: path.write_bytes(bytes(2**20)),
+        lambda path: path.write_bytes(path.read_bytes()[40:]),
+    ],
+    ids=["pipe", "folder", "device", "hole", "zeros", "without its checksum"],
+)
+def test_what_is_no_part_is_made_anew(damage, tmp_path, caplog):
+    path, arrays = tmp_path / "a.part", {"a": np.arange(5)}
+    encoding.write_part(path, arrays)
+    damage(path)
+    assert encoding.read_part(path) is None
+    assert "a.part is damaged and is made anew" in caplog.text
+    encoding.write_part(path, arrays)
+    np.testing.assert_array_equal(encoding.read_part(path)["a"], arrays["a"])
 
 
 def flipped(data):

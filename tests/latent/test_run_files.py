@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save
+from tiny import tiny_recipe, write_corpus
 
-from latent.training import ConfigError, Run, RunError, read_tree
-from latent.training.checkpoints import CheckpointError, read_checkpoint
-from latent.training.files import read_json, read_plain
+from latent.training import ConfigError, Run, RunError, build_state, read_tree
+from latent.training.checkpoints import CheckpointError, _digest, load_state, read_checkpoint
+from latent.training.files import checksum, read_json, read_plain
+from textvae.side import TEXT
 
 
 def pipe(path: Path) -> None:
@@ -55,6 +59,35 @@ def test_a_checkpoint_of_pipes_is_damaged(name: str, tmp_path: Path) -> None:
     pipe(tmp_path / name)
     with pytest.raises(CheckpointError, match="damaged"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(bytes(2**10), "of the length or the form"), (save({"a": torch.zeros(9)})[:-1], "of the length")],
+)
+def test_weights_of_another_length_than_their_header_says_are_not_read(
+    content: bytes, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hole of a terabyte would have its checksum taken for an hour."""
+    described = {"step": 1, "figures": {}, "files": {"model.safetensors": ""}}
+    (tmp_path / "state.json").write_text(json.dumps({**described, "checksum": _digest(described)}))
+    (tmp_path / "model.safetensors").write_bytes(content)
+    monkeypatch.setattr("latent.training.checkpoints.checksum", lambda path: pytest.fail("it was read"))
+    with pytest.raises(CheckpointError, match=f"model.safetensors: damaged .not {reason}"):
+        read_checkpoint(tmp_path)
+
+
+def test_moments_without_a_checksum_are_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(save({"a": torch.zeros(9)}))
+    files = {"model.safetensors": checksum(tmp_path / "model.safetensors")}
+    described = {"step": 1, "figures": {}, "files": files}
+    (tmp_path / "state.json").write_text(json.dumps({**described, "checksum": _digest(described)}))
+    pipe(tmp_path / "optimizer.safetensors")
+    found = read_checkpoint(tmp_path)
+    assert found.files == {"model.safetensors"}
+    state = build_state(TEXT.read(tiny_recipe(write_corpus(tmp_path)), None), tiny_recipe(write_corpus(tmp_path)).train)
+    with pytest.raises(CheckpointError, match="exported, without the moments"):
+        load_state(found, state)
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "[" * 200 + "]" * 200, '{"a":' * 900 + "1" + "}" * 900])

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tiny import tiny_recipe, write_corpus
 
-from latent.reporting.processes import Job, run_jobs
+from latent.reporting.processes import Here, Job, run_jobs
 from latent.reporting.sweep import read_sweep, run_sweep, runs_of_table
 from latent.training import ConfigError, Run, find_run
 from textvae.run_kind import KIND
@@ -74,7 +74,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     config = read_sweep(written(folder / "s.yaml", recipes=[str(recipe)], grid=grid, measure={"samples": 2}))
     said: list[str] = []
     for _ in range(2):
-        table, num_failed = run_sweep(config, folder / "out", 2, lambda run: KIND, said.append)
+        table, num_failed = run_sweep(config, folder / "out", Here(2), lambda run: KIND, said.append)
         assert num_failed == 1
     return table, said
 
@@ -101,7 +101,7 @@ def test_other_settings_under_the_same_name_are_refused(swept: tuple[Path, list[
         set=["train.log_steps=7"],
     )
     with pytest.raises(ConfigError, match="other settings than the sweep has now; choose another --out"):
-        run_sweep(read_sweep(path), table.parent, 1, lambda run: KIND, print)
+        run_sweep(read_sweep(path), table.parent, Here(1), lambda run: KIND, print)
 
 
 def test_what_is_no_table_of_a_sweep_is_refused(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_jobs_run_their_commands_in_order_and_a_failure_ends_its_own(tmp_path: P
         job("bad", wrong, "print('never')"),
         job("dead", "raise SystemExit(7)"),
     ]
-    assert len(list(run_jobs(jobs, 2))) == 3
+    assert len(list(run_jobs(jobs, Here(2)))) == 3
     assert (tmp_path / "good.log").read_text() == "1\n2\n"
     assert "never" not in (tmp_path / "bad.log").read_text()
     assert failures == {"bad": "too bad", "dead": "exit status 7"}
@@ -144,12 +144,12 @@ def test_a_signal_reaches_every_process_and_is_waited_for(tmp_path: Path) -> Non
         "signal.signal(signal.SIGTERM, end); open(sys.argv[1] + '.up', 'w'); time.sleep(60)"
     )
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom latent.reporting.processes import Job, run_jobs\n"
+        "import json, sys\nfrom pathlib import Path\nfrom latent.reporting.processes import Here, Job, run_jobs\n"
         "from latent.training.interruption import Stopped\n"
         "child, out = sys.argv[1], Path(sys.argv[2])\n"
         "jobs = [Job(lambda n=n: iter([[sys.executable, '-c', child, str(out / n)]]), out / f'{n}.log', print)"
         " for n in 'ab']\n"
-        "try:\n    list(run_jobs(jobs, 2))\nexcept Stopped as error:\n    sys.exit(error.exit_code)\n"
+        "try:\n    list(run_jobs(jobs, Here(2)))\nexcept Stopped as error:\n    sys.exit(error.exit_code)\n"
     )
     process = subprocess.Popen([*python(code), child, str(tmp_path)], env={**os.environ})
     deadline = time.monotonic() + 60

@@ -1,0 +1,98 @@
+"""Processes on the nodes of a Ray cluster: each command a process beside an actor, which goes with its node."""
+
+import ctypes
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from latent.reporting.processes import Child, Here, LostError, Pool, Process
+from latent.training import ConfigError
+
+_PARENT_DEATH_SIGNAL = 1  # of prctl, from linux/prctl.h
+
+
+class Runner:
+    """On a node: one command, in the driver's folder, that dies with its actor."""
+
+    def __init__(self, command: list[str], log: Path, folder: str, threads: int) -> None:
+        os.chdir(folder)
+        libc = ctypes.CDLL(None)
+        self._child = Child(
+            command,
+            log,
+            {**os.environ, "OMP_NUM_THREADS": str(threads)},
+            lambda: libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL),
+        )
+
+    def poll(self) -> int | None:
+        """The command's exit status, None while it runs."""
+        return self._child.poll()
+
+    def stop(self) -> None:
+        """Send it SIGTERM."""
+        self._child.stop()
+
+
+class Remote:
+    """A command on some node, or waiting for room on one."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor, self._asked = actor, actor.poll.remote()
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs or waits. Raises LostError where the node is gone."""
+        import ray
+
+        if not ray.wait([self._asked], timeout=0)[0]:
+            return None
+        try:
+            code: int | None = ray.get(self._asked)
+        except ray.exceptions.RayActorError as error:
+            raise LostError(" ".join(str(error).split())[:200]) from error
+        if code is None:
+            self._asked = self._actor.poll.remote()
+        return code
+
+    def stop(self) -> None:
+        """Send it SIGTERM."""
+        self._actor.stop.remote()
+
+    def kill(self) -> None:
+        """End it and its actor."""
+        import ray
+
+        ray.kill(self._actor)
+
+
+class Cluster:
+    """A pool of `size` commands at a time; the processors of the nodes are divided among them."""
+
+    def __init__(self, address: str, size: int) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise ConfigError("--address needs Ray: pip install 'textvae[sweep]'") from error
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"--address {address}: no Ray cluster there ({' '.join(str(error).split())[:200]})"
+            ) from error
+        self.size = size
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        least = min((number for number in cpus if number > 0), default=1)
+        self._threads = max(1, min(sum(cpus) // size, least))
+        self._runner = ray.remote(num_cpus=self._threads, max_restarts=0)(Runner)
+
+    def start(self, command: list[str], log: Path) -> Process:
+        """Run a command on a node with room for it, what it prints added to a file that all nodes see."""
+        return Remote(self._runner.remote(command, log, os.getcwd(), self._threads))
+
+
+def pool_of(address: str | None, size: int) -> Pool:
+    """This machine's, or that of the Ray cluster at an address."""
+    return Here(size) if address is None else Cluster(address, size)

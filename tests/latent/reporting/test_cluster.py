@@ -1,0 +1,147 @@
+"""Sweeps over the nodes of a Ray cluster: all on this machine, but with processes of their own, which die together."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from tiny import tiny_recipe, write_corpus
+
+from latent.reporting.cluster import pool_of
+from latent.reporting.processes import Job, LostError, run_jobs
+from latent.reporting.sweep import read_sweep, run_sweep
+from latent.training import ConfigError, Run
+from latent.training.lock import HOLDER, LOCK, break_lock
+from textvae.run_kind import KIND
+from textvae.side import TEXT
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'textvae[sweep]'")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's own pipes and files
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without processors, and two nodes with one each."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+    for _ in range(2):
+        found.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    yield found
+    ray.shutdown()
+    found.shutdown()
+
+
+def swept(folder: Path, *settings: str) -> Path:
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TEXT.schema.dump(tiny_recipe(write_corpus(folder), *settings)), "utf-8")
+    path = folder / "s.yaml"
+    path.write_text(yaml.safe_dump({"recipes": [str(recipe)], "measure": {"samples": 2}}))
+    return path
+
+
+def node_of(cluster: Any, pid: int) -> Any:
+    """Whose raylet a process descends from."""
+    above = {process.pid for process in psutil.Process(pid).parents()}
+    (node,) = [each for each in cluster.worker_nodes if each.all_processes["raylet"][0].process.pid in above]
+    return node
+
+
+def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_checkpoint(cluster: Any, tmp_path: Path) -> None:
+    (trial,) = read_sweep(path := swept(tmp_path, "train.steps=400", "train.checkpoint_steps=20")).trials(
+        tmp_path / "o"
+    )
+    lost_at: list[int] = []
+
+    def lose_a_node() -> None:
+        deadline = time.monotonic() + 120
+        while not (trial.path / "checkpoints" / "step-000040").exists():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+        pid = json.loads((trial.path / LOCK / HOLDER).read_text())["pid"]
+        node = node_of(cluster, pid)
+        os.kill(pid, signal.SIGSTOP)  # it must not end before its node does
+        holder = trial.path / LOCK / HOLDER
+        holder.write_text(holder.read_text().replace('"host": "', '"host": "another-'))
+        lost_at.append(max(int(each.name[5:]) for each in (trial.path / "checkpoints").glob("step-*")))
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=lose_a_node)
+    killer.start()
+    said: list[str] = []
+    table, num_failed = run_sweep(
+        read_sweep(path), tmp_path / "o", pool_of(cluster.address, 1), lambda _: KIND, said.append
+    )
+    killer.join()
+    assert lost_at, trial.log.read_text()
+    assert num_failed == 0, trial.log.read_text()
+    run = Run.open(trial.path)
+    steps = [row["step"] for row in run.metrics() if "loss" in row]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 400
+    assert f"resumed at step {lost_at[0]}" in (run.path / "log.txt").read_text()
+    assert said[-1].endswith("_s0: done")
+    assert table.is_file()
+
+
+def test_where_there_is_no_cluster_or_no_ray_the_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"--address needs Ray: pip install 'textvae\[sweep\]'"):
+        pool_of("127.0.0.1:1", 1)
+
+
+class Gone:
+    """A pool whose every process is lost, but for the last."""
+
+    size = 1
+
+    def __init__(self, losses: int) -> None:
+        self.losses = losses
+
+    def start(self, command: list[str], log: Path) -> "Gone":
+        return self
+
+    def poll(self) -> int:
+        self.losses -= 1
+        if self.losses >= 0:
+            raise LostError("the node died")
+        return 0
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+@pytest.mark.parametrize(("losses", "failures"), [(5, []), (6, ["lost 6 times with its machine (the node died)"])])
+def test_a_job_that_is_lost_again_and_again_fails(losses: int, failures: list[str], tmp_path: Path) -> None:
+    failed, begun, lost = list[str](), list[int](), list[int]()
+
+    def commands() -> Iterator[list[str]]:
+        begun.append(1)
+        yield ["a"]
+
+    job = Job(commands, tmp_path / "log", failed.append, lambda: lost.append(1))
+    assert list(run_jobs([job], Gone(losses))) == [job]
+    assert failed == failures
+    assert len(lost) == min(losses, 5) == len(begun) - 1
+
+
+def test_a_lock_is_broken_whosever_it_was(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    (tmp_path / LOCK / HOLDER).write_text('{"host": "elsewhere", "pid": 1}')
+    for _ in range(2):
+        break_lock(tmp_path)
+        assert list(tmp_path.iterdir()) == []
