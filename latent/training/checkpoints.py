@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from latent.bound import LatentModel
 from latent.training.config import Tree
 from latent.training.files import (
+    MAX_BYTES,
     check_plain,
     checksum,
     digest,
@@ -36,6 +37,7 @@ from latent.training.window import Columns
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 CLUSTERS = "clusters.safetensors"  # of an update that holds them
 ADVERSARY, ADVERSARY_OPTIMIZER = "adversary.safetensors", "adversary_optimizer.safetensors"  # of an update that has one
+_LENGTH_BYTES = 8  # of a safetensors file, which say how long its header is
 NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -179,11 +181,16 @@ def _check_length(path: Path) -> None:
     """Raise CheckpointError for a file that is longer or shorter than its header says, before its content is read."""
     check_plain(path, most=None)
     try:
-        with safe_open(path, "pt"):
-            pass
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: damaged (not of the length or the form that it should be: {reason})") from error
+        with path.open("rb") as file:
+            start = _LENGTH_BYTES + int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            entries = json.loads(file.read(min(start - _LENGTH_BYTES, MAX_BYTES))).items()
+        end = start + max(
+            (int(entry["data_offsets"][1]) for name, entry in entries if name != "__metadata__"), default=0
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged (no header of safetensors)") from error
+    if end != path.stat().st_size:
+        raise CheckpointError(f"{path}: damaged (not of the length that its header says)")
 
 
 def _digest(described: dict[str, Any]) -> str:
