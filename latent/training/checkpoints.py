@@ -187,7 +187,7 @@ def _check_length(path: Path) -> None:
         end = start + max(
             (int(entry["data_offsets"][1]) for name, entry in entries if name != "__metadata__"), default=0
         )
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged (no header of safetensors)") from error
     if end != path.stat().st_size:
         raise CheckpointError(f"{path}: damaged (not of the length that its header says)")
