@@ -127,6 +127,7 @@ class muted:  # noqa: N801
         os.environ |= {
             "HOME": str(self.root / "canary"),
             "TEXTVAE_CACHE": str(self.root / "cache"),
+            "MPLCONFIGDIR": str(self.root / "matplotlib"),
             "HF_HUB_OFFLINE": "1",
         }
         EXAMPLES[:] = [self.root / "examples"]

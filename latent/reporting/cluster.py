@@ -40,6 +40,7 @@ class Remote:
 
     def __init__(self, actor: Any) -> None:
         self._actor, self._asked = actor, actor.poll.remote()
+        self._has_begun = False
 
     def poll(self) -> int | None:
         """Its exit status, None while it runs or waits. Raises LostError where the node is gone."""
@@ -51,13 +52,17 @@ class Remote:
             code: int | None = ray.get(self._asked)
         except ray.exceptions.RayActorError as error:
             raise LostError(" ".join(str(error).split())[:200]) from error
+        self._has_begun = True
         if code is None:
             self._asked = self._actor.poll.remote()
         return code
 
     def stop(self) -> None:
-        """Send it SIGTERM."""
-        self._actor.stop.remote()
+        """Send it SIGTERM; one that waits for room does not begin."""
+        if self._has_begun:
+            self._actor.stop.remote()
+        else:
+            self.kill()
 
     def kill(self) -> None:
         """End it and its actor."""

@@ -132,7 +132,7 @@ class Trial:
             progress = Progress(found["status"], tuple(found["overrides"]), float(found["seconds"]), found["error"])
         except FileNotFoundError:
             return Progress("new", self.overrides)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ConfigError(f"{self.record}: damaged ({error}); remove it, and the trial is made again") from error
         if progress.overrides != self.overrides:
             raise ConfigError(f"{self.path}: was made with other settings than the sweep has now; choose another --out")

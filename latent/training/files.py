@@ -27,6 +27,18 @@ def check_plain(path: Path, most: int | None = MAX_BYTES) -> None:
         raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
 
 
+def length_by_header(path: Path) -> int:
+    """Bytes that a safetensors file should have; its tensors are not read. Raises ValueError if it has no header."""
+    try:
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(min(start - 8, MAX_BYTES))).items()
+        ends = [int(entry["data_offsets"][1]) for name, entry in entries if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path}: no header of safetensors") from error
+    return start + max(ends, default=0)
+
+
 def read_plain(path: Path, most: int = MAX_BYTES) -> bytes:
     """The content of a plain file. Raises OSError as `check_plain`."""
     check_plain(path, most)

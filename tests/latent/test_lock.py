@@ -82,7 +82,7 @@ def test_another_process_is_kept_out_until_it_is_killed(tmp_path: Path) -> None:
         ({"names": "pid:[1]", "pid": 2**22 + 1}, False),  # a container's own numbers
         ({"pid": "1"}, False),
     ],
-    ids=str,
+    ids=["ended", "other start", "other boot", "here", "other host", "other names", "no number"],
 )
 def test_a_dead_process_holds_nothing(changes: dict[str, Any], is_dead: bool, tmp_path: Path) -> None:
     left_behind(tmp_path, **changes)

@@ -233,7 +233,7 @@ def test_settings_that_cannot_be_leave_no_run(corpus: Path, tmp_path: Path) -> N
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="fp16 needs a CUDA device"):
             start_run(tiny_recipe(corpus, "train.precision=fp16"), tmp_path / "run")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"model.hidden_size=3000000: "):
         start_run(tiny_recipe(corpus, "model.hidden_size=3000000"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,12 +31,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
     """A head without processors, and two nodes with one each."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
     for _ in range(2):
@@ -50,6 +52,28 @@ def swept(folder: Path, *settings: str) -> Path:
     path = folder / "s.yaml"
     path.write_text(yaml.safe_dump({"recipes": [str(recipe)], "measure": {"samples": 2}}))
     return path
+
+
+def test_a_signal_stops_those_that_run_and_those_that_wait(cluster: Any, tmp_path: Path) -> None:
+    """By the command line; two nodes have room for two of three."""
+    path = swept(tmp_path, "train.steps=100000", "train.checkpoint_steps=50000", "train.checkpoint_every=1s")
+    path.write_text(path.read_text() + "seeds: [0, 1, 2]\n")
+    command = [sys.executable, "-m", "cli", "sweep", str(path), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen([*command, "--workers=3", f"--address={cluster.address}"], stderr=subprocess.PIPE)
+    trials, deadline = read_sweep(path).trials(tmp_path / "out"), time.monotonic() + 200
+    while sum(any(trial.path.glob("checkpoints/step-*")) for trial in trials) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 143, said
+    assert b"stopped; what was under way has been saved" in said
+    begun = [trial for trial in trials if trial.path.exists()]
+    assert len(begun) == 2
+    for trial in begun:
+        assert not (trial.path / LOCK).exists()
+        assert "go on with: textvae train --resume" in trial.log.read_text()
 
 
 def node_of(cluster: Any, pid: int) -> Any:
@@ -98,7 +122,7 @@ def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_checkpoint(cluste
 
 
 def test_where_there_is_no_cluster_or_no_ray_the_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"--address needs Ray: pip install 'textvae\[sweep\]'"):
         pool_of("127.0.0.1:1", 1)
 

@@ -161,11 +161,14 @@ def test_a_signal_reaches_every_process_and_is_waited_for(tmp_path: Path) -> Non
     assert [(tmp_path / name).read_text() for name in "ab"] == ["saved", "saved"]
 
 
-def test_a_damaged_record_is_named(swept: tuple[Path, list[str]]) -> None:
+@pytest.mark.parametrize(
+    "content", ["{", '{"status": "new", "overrides": [], "seconds": 1' + "0" * 400 + ', "error": ""}']
+)
+def test_a_damaged_record_is_named(content: str, swept: tuple[Path, list[str]]) -> None:
     table, _ = swept
     record = table.parent / "trials/tiny-latent_size=2_s0.json"
     kept = record.read_text()
-    record.write_text("{")
+    record.write_text(content)
     try:
         (trial, *_) = read_sweep(table.parent.parent / "s.yaml").trials(table.parent)
         with pytest.raises(ConfigError, match=r"latent_size=2_s0.json: damaged"):
