@@ -94,8 +94,8 @@ def recipes(as_json: bool) -> None:
     from latent.training.console import Shown
 
     found = list_recipes([side.folder for side in sides()])
-    rows = [{"name": recipe.name, "summary": recipe.summary} for recipe in found]
-    show_result(as_json, Shown(rows, [f"{recipe.name:<18} {recipe.summary}" for recipe in found]))
+    rows = [{"name": each.name, "summary": each.summary} for each in found]
+    show_result(as_json, Shown(rows, [f"{each.name:<18} {each.summary}" for each in found]))
 
 
 @cli.command()
@@ -119,7 +119,7 @@ def train(
         raise click.UsageError("give a RECIPE, or --resume RUN")
     if resume is not None and (out or dry_run or profile):
         raise click.UsageError("--resume goes on with the run as it is: of the other options it takes --set alone")
-    from latent.training import check_first_stage, resume_run, start_run
+    from latent.training import check_recipe, resume_run, start_run
     from latent.training.runs import new_run_path, runs_root
 
     if resume is not None:
@@ -128,12 +128,11 @@ def train(
     else:
         path, side, loaded = found_recipe(str(recipe), overrides)
         if dry_run:
-            side.check(loaded)
-            check_first_stage(side, loaded)
+            check_recipe(side, loaded)
             click.echo(side.schema.dump(loaded), nl=False)
             return
-        folder = out or new_run_path(path.stem, loaded.train.seed, runs_root())
-        trained = start_run(side, loaded, folder, profile=profile)
+        out = out or new_run_path(path.stem, loaded.train.seed, runs_root())
+        trained = start_run(side, loaded, out, profile=profile)
     print_first(str(trained.path))
 
 
@@ -152,8 +151,8 @@ def measure(context: click.Context, /, as_json: bool, **_: Any) -> None:
 @click.pass_context
 def gaps(context: click.Context, /, checkpoint: str, as_json: bool, **_: Any) -> None:
     """Split what the bound of a RUN lacks of log p(x) into the encoder's part and the posterior family's."""
-    over_training = checkpoint == options.EVERY
-    show_result(as_json, call(context, "gaps_over_training", checkpoint="last") if over_training else call(context))
+    every = checkpoint == options.EVERY
+    show_result(as_json, call(context, "gaps_over_training", checkpoint="last") if every else call(context))
 
 
 @cli.command()
@@ -255,9 +254,7 @@ def export(run: str, out: Path, checkpoint: str) -> None:
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of its runs and its table.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time.")
-@click.option("--address", help="Of a Ray cluster, whose nodes share the trials and all see OUT.")
+@options.sweep_options
 def sweep(file: Path, out: Path, workers: int, address: str | None) -> None:
     """Train and measure what a YAML FILE lists: recipes, settings, seeds. Called again, it goes on."""
     from latent.reporting.cluster import pool_of

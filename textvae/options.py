@@ -107,6 +107,12 @@ PREDICTING = (
     JSON,
 )
 
+SWEEPING = (
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of its runs and its table."),
+    click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at a time."),
+    click.option("--address", help="Of a Ray cluster, whose nodes share the trials and all see OUT."),
+)
+
 TEXT_ONLY = ("decoding", "temperature", "top_k", "top_p", "beam_size", "from_sample", "file")
 IMAGE_ONLY = ("out", "label", "images")
 
@@ -162,6 +168,11 @@ def gap_options(command: Callable[..., None]) -> Callable[..., None]:
 def predicting_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options of `predict`."""
     return _with(PREDICTING, command)
+
+
+def sweep_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `sweep`."""
+    return _with(SWEEPING, command)
 
 
 def _with(options: tuple[Option, ...], command: Callable[..., None]) -> Callable[..., None]:

@@ -4,7 +4,8 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from jaxtyping import UInt8
@@ -40,13 +41,22 @@ def decode_images(encoded: Iterable[tuple[str, bytes]], num_images: int) -> UInt
     return levels
 
 
-def open_image(where: str, data: bytes) -> Image.Image:
-    """Reads the header alone. Raises ValueError, naming the place, for no image and for one of very many pixels."""
+@contextmanager
+def open_image(where: str, data: bytes) -> Iterator[Image.Image]:
+    """An image for the block, in which Pillow does not warn of tags that nobody reads. The header alone has been read.
+
+    Raises ValueError, naming the place, for no image and for one of very many pixels.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _opened(where, data) as image:
+            yield image
+
+
+def _opened(where: str, data: bytes) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of tags that nobody reads
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{where}: too large ({error}); make the image smaller or leave it out") from error
     except UNREADABLE as error:

@@ -9,7 +9,7 @@ from latent.training.recipe import Recipe, TrainConfig
 from latent.training.runs import Run, RunError, find_run
 from latent.training.seeding import seed_everything
 from latent.training.side import Material, RecipeFile, Side, find_recipe, list_recipes, side_of
-from latent.training.sources import check_corpus, check_first_stage
+from latent.training.sources import check_corpus, check_recipe
 from latent.training.start import build_state, resume_run, start_run
 from latent.training.state import TrainState
 from latent.training.updates import JointUpdate, Update
@@ -32,7 +32,7 @@ __all__ = [
     "apply_overrides",
     "build_state",
     "check_corpus",
-    "check_first_stage",
+    "check_recipe",
     "find_recipe",
     "find_run",
     "list_recipes",

@@ -32,11 +32,13 @@ def _is_of(run: Run, corpus: Any) -> bool:
     return path.is_file() and read_plain(path) == describe_corpus(corpus)
 
 
-def check_first_stage(side: Side[RecipeT], recipe: RecipeT) -> None:
-    """Raise RunError where `update.encoder_from` is no run with a checkpoint, or one of another model or corpus.
+def check_recipe(side: Side[RecipeT], recipe: RecipeT) -> None:
+    """Raise ValueError for what can be known to be wrong before the corpus is read, and RunError of a first stage.
 
-    How either is trained may differ, and where the corpus lies.
+    `update.encoder_from` is a run with a checkpoint, of this model and corpus. How either is trained may differ, and
+    where the corpus lies.
     """
+    side.check(recipe)
     update = recipe.update
     if update.kind != "pretrained_encoder" or update.encoder_from is None:
         return

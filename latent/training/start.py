@@ -30,7 +30,7 @@ from latent.training.seeding import Stream, seed_everything
 from latent.training.sharding import Sharded
 from latent.training.side import Material, RecipeT, Side
 from latent.training.size import best_device, room_in_files, room_in_memory
-from latent.training.sources import CORPUS, check_corpus, check_first_stage, describe_corpus
+from latent.training.sources import CORPUS, check_corpus, check_recipe, describe_corpus
 from latent.training.state import TrainState
 from latent.training.window import Columns, Window
 
@@ -49,7 +49,7 @@ def start_run(side: Side[RecipeT], recipe: RecipeT, path: Path, *, profile: bool
     check_share(recipe.train.batches_per_step, processes.num_processes, shard=recipe.train.shard)
     precision = resolve_precision(recipe.train.precision)  # stored, so that a repeat elsewhere is the same training
     recipe = replace(recipe, corpus=recipe.corpus.resolved(), train=replace(recipe.train, precision=precision))
-    check_first_stage(side, recipe)
+    check_recipe(side, recipe)
     with processes.local_main_process_first():  # which leaves the encoded corpus in the cache
         material = side.read(recipe, None)
     with room_in_memory("recipe", side.schema.tree(recipe), best_device()):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 from corpora.images import Cub, ImageCorpus, load_images
 
@@ -164,6 +164,23 @@ def test_the_older_edition(tmp_path: Path) -> None:
     shutil.rmtree(folder / "annotations-mat")
     with pytest.raises(ValueError, match=r"no annotations-mat/CLASS/NAME\.mat .*; unpack annotations\.tgz there"):
         cub(folder, edition=2010).read()
+
+
+@pytest.mark.parametrize(("place", "ends_the_reader"), [(144, False), (272, True)])
+def test_a_bird_whose_annotation_scipy_cannot_survive_is_left_out(
+    place: int, ends_the_reader: bool, tmp_path: Path
+) -> None:
+    folder = tree_2010(tmp_path / "plain")
+    victim = folder / "annotations-mat" / f"{name_of(1)}.mat"
+    content = bytearray(victim.read_bytes())
+    content[place] = 255
+    victim.write_bytes(content)
+    if not ends_the_reader:
+        with pytest.raises(UnboundLocalError):
+            loadmat(victim)
+    (note,) = cub(folder, edition=2010).read().notes
+    assert f"mask {name_of(1)}: no image that can be read" in note
+    assert f"mask {name_of(2)}" not in note
 
 
 def test_the_split_of_a_file(tmp_path: Path) -> None:

@@ -119,6 +119,14 @@ def test_photographs_of_every_mode_have_three_channels(mode: str) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def test_pillow_s_warnings_of_a_damaged_tag_are_not_shown() -> None:
+    content = bytearray(encoded(Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)), "TIFF"))
+    content[39] = 1  # of the length of a tag
+    with pytest.warns(UserWarning, match="larger than file"):
+        Image.open(io.BytesIO(content))
+    assert decode_rgb("here", bytes(content)).size == (4, 4)
+
+
 def test_transparency_is_dropped_without_a_warning() -> None:
     image = Image.new("P", (2, 2), 1)
     image.putpalette([0, 0, 0, 200, 100, 50])
