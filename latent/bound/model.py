@@ -1,7 +1,7 @@
 """A latent-variable model: three parts, and the bound written once in terms of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -69,19 +69,28 @@ class LatentModel(nn.Module, ABC, Generic[BatchT]):
 
         With `path_gradient`, log q(z|x) has a gradient through z alone and none through q's own parameters.
         """
-        terms = self.latent_terms(q, batch, num_samples, path_gradient=path_gradient)
-        log_likelihood, auxiliary = self.log_likelihoods(terms.z, batch)
-        return replace(terms, log_likelihood=log_likelihood, auxiliary=auxiliary)
+        return self._terms(q, batch, num_samples, path_gradient, self.log_likelihoods)
 
     def latent_terms(
         self, q: Distribution, batch: BatchT, num_samples: int = 1, *, path_gradient: bool = False
     ) -> ElboTerms:
         """The same with 0 for log p(x|z): nothing is decoded, for whoever judges in another way what z becomes."""
+        return self._terms(q, batch, num_samples, path_gradient, lambda z, batch: (z.new_zeros(z.shape[:2]), None))
+
+    def _terms(
+        self,
+        q: Distribution,
+        batch: BatchT,
+        num_samples: int,
+        path_gradient: bool,
+        log_likelihoods: Callable[[Tensor, BatchT], tuple[Tensor, Tensor | None]],
+    ) -> ElboTerms:
         z, log_posterior = rsample_and_log_prob(q, num_samples, path_gradient=path_gradient)
         p = self.prior(batch)
         log_prior = log_prob(p, z)
         kl = kl_divergence(q, p, log_posterior - log_prior)
-        return ElboTerms.of(z, torch.zeros_like(log_prior), log_prior, log_posterior, kl, p, q)
+        log_likelihood, auxiliary = log_likelihoods(z, batch)
+        return ElboTerms.of(z, log_likelihood, log_prior, log_posterior, kl, p, q, auxiliary)
 
     def log_likelihoods(
         self, z: Float[Tensor, "S B Z"], batch: BatchT
