@@ -51,8 +51,8 @@ def test_a_discriminator_too_deep_for_the_images_is_refused_and_nothing_is_left(
 
 def test_a_model_of_sentences_is_refused(tmp_path: Path) -> None:
     recipe = tiny_recipe(write_corpus(tmp_path), "update={kind: vae_gan}")
-    with pytest.raises(ValueError, match=r"update\.kind: vae_gan trains models of images; "):
-        TEXT.check(recipe)
     with pytest.raises(ValueError, match=r"update\.kind: vae_gan needs a model of images .*SentenceVae.* is none"):
+        recipe.update.check(TEXT.read(recipe, None).build_model())
+    with pytest.raises(ValueError, match=r"update\.kind: vae_gan trains models of images; "):
         start_run(TEXT, recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
