@@ -1,10 +1,10 @@
 """Networks of structured prediction for photographs: U-Nets whose latent variable is a map.
 
 The baseline is a U-Net. Its feature maps of x at every scale are what the generation network adds a map of z to, at the
-coarsest of them, and leads up to the size of the image. References: Ronneberger et al. 2015, "U-Net"; Kohl et al. 2018,
-"A Probabilistic U-Net for Segmentation of Ambiguous Images", who add z at the finest scale; the size of the map,
-8×8×32 for 128×128 pixels, is Sohn et al. 2015's, "Learning Structured Output Representation using Deep Conditional
-Generative Models".
+coarsest of them or at each, and leads up to the size of the image. References: Ronneberger et al. 2015, "U-Net"; Kohl
+et al. 2018, "A Probabilistic U-Net for Segmentation of Ambiguous Images", who add z at the finest scale; the size of
+the map, 8×8×32 for 128×128 pixels, is Sohn et al. 2015's, "Learning Structured Output Representation using Deep
+Conditional Generative Models".
 """
 
 import itertools
@@ -30,10 +30,14 @@ MOST_GROUPS = 8  # of channels that are normalised together
 
 @dataclass(frozen=True, kw_only=True)
 class UnetConfig:
-    """Feature maps at ½, ¼, … of the image's height and width, with so many channels each; z is a map like the last."""
+    """Feature maps at ½, ¼, … of the image's height and width, with so many channels each; z is a map like the last.
+
+    The generation network adds z, by a 1×1 convolution of it, to the coarsest map of x, or to the map at every scale.
+    """
 
     kind: Literal["unet"] = "unet"
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=8)] = (24, 48, 96, 128)
+    latents_at: Literal["coarsest", "every"] = "coarsest"
 
     def predictor(self, form: ImageForm) -> "UnetPredictor":
         """From x to logits, with its feature maps."""
@@ -45,7 +49,13 @@ class UnetConfig:
 
     def generator(self, form: ImageForm, latent_size: int, coarser_scales: int) -> "UnetGenerator":
         """From z and the predictor's feature maps to logits, those of coarser scales behind the image's own."""
-        return UnetGenerator(form, self.channels, self._latent_channels(form, latent_size), coarser_scales)
+        return UnetGenerator(
+            form,
+            self.channels,
+            self._latent_channels(form, latent_size),
+            coarser_scales,
+            at_every_scale=self.latents_at == "every",
+        )
 
     def _latent_channels(self, form: ImageForm, latent_size: int) -> int:
         """How many values z has at a place. Raises ValueError where it is no map."""
@@ -122,11 +132,19 @@ class Upwards(nn.Module):
         self.narrowed = nn.ModuleList(nn.Conv2d(before, after, 1) for before, after in itertools.pairwise(coarse_first))
         self.levels = nn.ModuleList(Residual(after) for after in coarse_first[1:])
 
-    def forward(self, coarsest: Float[Tensor, "N C h w"], others: Sequence[Tensor]) -> list[Tensor]:
-        """The maps from the coarsest to the finest; `others`, of B images where N = S·B, are in that order too."""
+    def forward(
+        self, coarsest: Float[Tensor, "N C h w"], others: Sequence[Tensor], drawn: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
+        """The maps from the coarsest to the finest; `others`, of B images where N = S·B, are in that order too.
+
+        `drawn` is added to what comes from below: a map as small as the coarsest for each of the finer levels, if any.
+        """
         found = [self.first(coarsest)]
-        for narrowed, level, other in zip(self.narrowed, self.levels, others, strict=True):
+        levels = zip(self.narrowed, self.levels, others, strict=True)
+        for (narrowed, level, other), beside in itertools.zip_longest(levels, drawn):
             wider = F.interpolate(narrowed(found[-1]), size=other.shape[-2:], mode="nearest")
+            if beside is not None:
+                wider = wider + F.interpolate(beside, size=other.shape[-2:], mode="nearest")
             found.append(level(plus(wider, other)))
         return found
 
@@ -192,21 +210,33 @@ class UnetNormal(nn.Module):
 
 
 class UnetGenerator(nn.Module):
-    """From a map of z, added to the coarsest map of x, up to the image, by way of all maps of x."""
+    """From a map of z, added to the coarsest map of x or to all of them, up to the image, by way of all maps of x."""
 
-    def __init__(self, form: ImageForm, channels: Sequence[int], latent_channels: int, coarser_scales: int) -> None:
+    def __init__(
+        self,
+        form: ImageForm,
+        channels: Sequence[int],
+        latent_channels: int,
+        coarser_scales: int,
+        *,
+        at_every_scale: bool,
+    ) -> None:
         super().__init__()
         self.unflatten = nn.Unflatten(1, (latent_channels, *coarsest(form, channels)))
         self.embedding = nn.Conv2d(latent_channels, channels[-1], 1)
         self.upwards = Upwards(channels)
         self.output = Output(form, channels[0])
-        self.coarser = CoarserOutputs(form, channels, coarser_scales)  # last: the others are drawn as without it
+        # last: the others are drawn as without them
+        self.coarser = CoarserOutputs(form, channels, coarser_scales)
+        finer = channels[-2::-1] if at_every_scale else ()
+        self.embeddings = nn.ModuleList(nn.Conv2d(latent_channels, each, 1) for each in finer)
 
     def forward(self, z: Float[Tensor, "N Z"], *maps: Tensor) -> Float[Tensor, "N A"]:
         """Logits to be added to the predictor's, for S draws of each of the B images of the maps, N = S·B.
 
         A is D, of the image, and behind it the logits of the coarser scales, the finest first.
         """
-        z = z.to(self.embedding.weight.dtype)
-        found = self.upwards(plus(self.embedding(self.unflatten(z)), maps[0]), maps[1:])
+        of_z = self.unflatten(z.to(self.embedding.weight.dtype))
+        drawn = [embedding(of_z) for embedding in self.embeddings]
+        found = self.upwards(plus(self.embedding(of_z), maps[0]), maps[1:], drawn)
         return torch.cat([self.output(found[-1]), *self.coarser(found[::-1])], 1)

@@ -39,7 +39,10 @@ from latent.training.checkpoints import MODEL
 
 MLP, CONV = MlpConfig(hidden_sizes=(14, 9)), ConvConfig(channels=(3, 5), hidden_size=11)
 NETWORKS = {"mlp": MLP, "relu mlp": replace(MLP, activation="relu"), "conv": CONV}
-OF_STRUCTURED = NETWORKS | {"unet": UnetConfig(channels=(4, 6))}
+OF_STRUCTURED = NETWORKS | {
+    "unet": UnetConfig(channels=(4, 6)),
+    "unet with z at every scale": UnetConfig(channels=(4, 6), latents_at="every"),
+}
 SMOOTH = replace(CONV, activation="tanh")  # no unit is silent
 LIKELIHOODS = ("bernoulli", "discretised_logistic", "gaussian")
 FLOWS: list[dict[str, Any]] = [

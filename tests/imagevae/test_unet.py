@@ -80,6 +80,26 @@ def test_z_is_a_map_of_the_paper_s_size() -> None:
     assert model.prior(batch).event_shape == model.posterior(batch).event_shape == (2048,)
 
 
+def test_z_reaches_every_scale_by_a_way_of_its_own() -> None:
+    form = ImageForm(channels=1, height=9, width=8, class_names=(), context_channels=3)
+    batch = photographs(form)
+    z = torch.randn(2, len(batch), 18, dtype=torch.float64)
+    alone, every = (cvae(form, 18, UnetConfig(channels=(3, 4, 6), latents_at=at)) for at in ("coarsest", "every"))
+    shared = every.load_state_dict(alone.state_dict(), strict=False)
+    assert shared.missing_keys == [f"decoder.embeddings.{n}.{part}" for n in (0, 1) for part in ("weight", "bias")]
+    with torch.no_grad():
+        every.decoder.embeddings[0].weight.zero_()
+        for embedding in every.decoder.embeddings:
+            embedding.bias.zero_()
+        assert not torch.allclose(every.outputs(z, batch), alone.outputs(z, batch))
+        for model in (alone, every):  # the way by the coarsest map is closed
+            model.decoder.embedding.weight.zero_()
+        torch.testing.assert_close(alone.outputs(z, batch), alone.outputs(-z, batch))
+        assert not torch.allclose(every.outputs(z, batch), every.outputs(-z, batch))
+        every.decoder.embeddings[1].weight.zero_()
+        torch.testing.assert_close(every.outputs(z, batch), alone.outputs(z, batch))
+
+
 @pytest.mark.parametrize(("height", "width", "latent_size"), [(8, 8, 12), (9, 6, 18), (5, 7, 12)])
 def test_images_of_any_size(height: int, width: int, latent_size: int) -> None:
     form = ImageForm(channels=2, height=height, width=width, class_names=(), context_channels=3)
