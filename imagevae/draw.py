@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.func import functional_call
 
 from imagevae.attention import Attention, WholeImage
 from imagevae.form import ImageForm
@@ -25,6 +24,7 @@ from latent.distributions import (
     pairwise_log_prob,
     pairwise_most,
 )
+from latent.distributions.held import call
 from latent.distributions.points import NUM_POINTS, moments_of_mixture, symmetric_points
 
 MOST_EXAMPLES = 1_000  # of which each one's z is walked with the image of every other
@@ -165,8 +165,7 @@ class Drawings(Distribution):
         """S·B drawings, at the z given or by the noise given."""
         num_repeats = given[..., 0, 0].numel() if len(self.pixels) else 0
         rows = self.pixels.repeat(max(1, num_repeats), 1, 1, 1)
-        held = {name: one.detach() for name, one in self.hand.named_parameters()} if self.is_frozen else {}
-        found: Walk = functional_call(self.hand, held, (rows, given.flatten(0, -2)), {"is_noise": is_noise})
+        found: Walk = call(self.hand, rows, given.flatten(0, -2), is_frozen=self.is_frozen, is_noise=is_noise)
         return found
 
     def noise(self, shape: torch.Size) -> Float[Tensor, "*S B Z"]:

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.func import functional_call
 
 from latent.distributions.families import (
     Change,
@@ -23,6 +22,7 @@ from latent.distributions.families import (
     pairwise_most,
     with_parameters,
 )
+from latent.distributions.held import call
 from latent.distributions.points import NUM_POINTS, symmetric_points
 
 PAIRS_AT_ONCE = 16_384  # of a draw and a distribution: some 30 MB for a z of 50 and eight columns
@@ -122,8 +122,9 @@ class FlowDistribution(Distribution):
     def _moved(
         self, z: Float[Tensor, "... Z"], *, backwards: bool = False
     ) -> tuple[Float[Tensor, "... Z"], Float[Tensor, "..."]]:
-        held = {name: each.detach() for name, each in self.flow.named_parameters()} if self.is_frozen else {}
-        found: tuple[Tensor, Tensor] = functional_call(self.flow, held, (z, self.parameters), {"backwards": backwards})
+        found: tuple[Tensor, Tensor] = call(
+            self.flow, z, self.parameters, is_frozen=self.is_frozen, backwards=backwards
+        )
         return found
 
     @property

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torch.func import functional_call
 
 from latent.distributions.families import (
     Change,
@@ -18,6 +17,7 @@ from latent.distributions.families import (
     log_prob,
     pairwise_log_prob,
 )
+from latent.distributions.held import call
 from latent.distributions.points import NUM_POINTS, moments_of_mixture, symmetric_points
 
 
@@ -60,9 +60,7 @@ class Hierarchy(Distribution):
 
     def given(self, a: Float[Tensor, "*S B A"]) -> Distribution:
         """q(b|a), its batch dimension a's S·B rows."""
-        rows = a.flatten(0, -2)
-        held = {name: parameter.detach() for name, parameter in self.rest.named_parameters()} if self.is_frozen else {}
-        found: Distribution = functional_call(self.rest, held, (rows,))
+        found: Distribution = call(self.rest, a.flatten(0, -2), is_frozen=self.is_frozen)
         return found
 
     def split(self, z: Float[Tensor, "*S B Z"]) -> tuple[Float[Tensor, "*S B A"], Float[Tensor, "*S B R"]]:
@@ -74,8 +72,18 @@ class Hierarchy(Distribution):
 
     def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draws of z, with gradients through both parts."""
-        a = self.first.rsample(torch.Size(sample_shape))
-        return self._joined(a, self.given(a).rsample().reshape(*a.shape[:-1], self.rest_size))
+        return self._drawn(torch.Size(sample_shape))[0]
+
+    def rsample_and_log_prob(self, sample_shape: torch.Size) -> tuple[Float[Tensor, "*S B Z"], Float[Tensor, "*S B"]]:
+        """Draws of z, with gradients, and log q at them in nats: q(b|a) is found once for both."""
+        z, given = self._drawn(sample_shape)
+        a, b = self.split(z)
+        return z, log_prob(self.first, a) + log_prob(given, b.flatten(0, -2)).reshape(b.shape[:-1])
+
+    def _drawn(self, sample_shape: torch.Size) -> tuple[Float[Tensor, "*S B Z"], Distribution]:
+        a = self.first.rsample(sample_shape)
+        given = self.given(a)
+        return self._joined(a, given.rsample().reshape(*a.shape[:-1], self.rest_size)), given
 
     def log_prob(self, value: Float[Tensor, "*S B Z"]) -> Float[Tensor, "*S B"]:
         """log q(a) + log q(b|a) in nats."""

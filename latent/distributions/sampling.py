@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 
 from latent.distributions.families import detach, log_prob
 from latent.distributions.flows import FlowDistribution
+from latent.distributions.hierarchy import Hierarchy
 
 
 def rsample_and_log_prob(
@@ -34,6 +35,7 @@ def _drawn(q: Distribution, num_samples: int) -> tuple[Float[Tensor, "S B Z"], F
     return z, log_prob(q, z)
 
 
-@_drawn.register
-def _(q: FlowDistribution, num_samples: int) -> tuple[Float[Tensor, "S B Z"], Float[Tensor, "S B"]]:
+@_drawn.register(FlowDistribution)
+@_drawn.register(Hierarchy)
+def _(q: FlowDistribution | Hierarchy, num_samples: int) -> tuple[Float[Tensor, "S B Z"], Float[Tensor, "S B"]]:
     return q.rsample_and_log_prob(torch.Size([num_samples]))

@@ -139,6 +139,23 @@ def test_a_batch_of_none() -> None:
     assert kl_divergence(q, hierarchy(batch_size=0), log_q).total.shape == (0,)
 
 
+@pytest.mark.parametrize("first_leads", [True, False])
+def test_a_draw_comes_with_its_density_by_one_call_of_the_second_part(first_leads: bool) -> None:
+    q, calls = hierarchy(first_leads=first_leads), []
+    q.rest.register_forward_hook(lambda *_: calls.append(1))
+    torch.manual_seed(1)
+    z, density = rsample_and_log_prob(q, 3)
+    assert len(calls) == 1
+    torch.manual_seed(1)
+    apart = q.rsample((3,))
+    assert torch.equal(z, apart)
+    torch.testing.assert_close(density, log_prob(q, apart))
+    parameters = [*q.rest.parameters(), q.first.base_dist.loc]
+    together = torch.autograd.grad(density.sum() + z.sin().sum(), parameters)
+    in_turn = torch.autograd.grad(log_prob(q, apart).sum() + apart.sin().sum(), parameters)
+    torch.testing.assert_close(together, in_turn)
+
+
 def test_detached_parameters_have_no_gradient_and_the_path_through_both_parts_stays() -> None:
     q = hierarchy()
     z = q.sample((2,)).requires_grad_()
