@@ -105,8 +105,7 @@ def rows_at_once(form: ImageForm) -> int:
 
 
 def read_material(recipe: ImageRecipe, run: Run | None) -> ImageMaterial:
-    """The corpus, read; a run keeps nothing that replaces it. Raises ValueError where model and corpus do not fit."""
-    check_recipe(recipe)
+    """The corpus, read; a run keeps nothing that replaces it."""
     return ImageMaterial(recipe, seen_of(recipe, load_images(recipe.corpus)))
 
 

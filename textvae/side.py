@@ -91,7 +91,6 @@ def check_recipe(recipe: TextRecipe) -> None:
 
 def read_material(recipe: TextRecipe, run: Run | None) -> TextMaterial:
     """The corpus, encoded with the run's own tokenizer, or with one trained on it; and what the model is given."""
-    recipe.model.check_length(recipe.corpus.max_length)
     splits = load_splits(recipe.corpus, None if run is None else stored_tokenizer(run))
     return TextMaterial(recipe, splits, recipe.model.read_given(splits) if run is None else stored_given(recipe, run))
 
