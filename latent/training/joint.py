@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.processes import add_up
+from latent.training.running import fold, running_parts, take_seen
 from latent.training.seeding import Stream, seed_everything
 from latent.training.state import TrainState
 
@@ -105,10 +106,14 @@ LOGGED, FEEDBACK = PARTS = ("logged", "feedback")
 
 @dataclass(frozen=True)
 class Share:
-    """What a batch adds to its step: its loss, without gradient, and its weight over the number of batches."""
+    """What a batch adds to its step: its loss, without gradient, its weight over the number of batches, and a row.
+
+    The rows, of all K batches where they are put together, are what the batches add to running statistics.
+    """
 
     loss: Loss
     weight: Tensor | float
+    seen: Float[Tensor, "K M"]
 
     @property
     def figures(self) -> dict[tuple[str, str], Tensor | float]:
@@ -150,19 +155,24 @@ def step_down(
 def gather(state: TrainState, batches: Batches, add_gradient: Callable[[Batch, float], Loss]) -> Share:
     """The gradients of a step's batches; `add_gradient` adds that of each, its loss times a weight. No step is taken.
 
-    Returns their figures and their weight, of all of them and over all processes.
+    Returns their figures and their weight, of all of them and over all processes. The model's running statistics are
+    then those after these batches; a batch of one example finds them as they were before the step.
     """
     state.optimizer.zero_grad(set_to_none=True)
+    parts = running_parts(state.model)
+    fold(parts, take_seen(parts))  # of forward passes before, which all processes have made alike
     shares: list[Share] = []
     for batch in batches_of_step(state, batches):
         weight = batch.weight / state.batches_per_step
         loss = add_gradient(batch, weight)
-        shares.append(Share(replace(loss, value=loss.value.detach()), weight))
-    return shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
+        shares.append(Share(replace(loss, value=loss.value.detach()), weight, take_seen(parts)))
+    together = shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
+    fold(parts, together.seen)
+    return together
 
 
 def _put_together(state: TrainState, shares: list[Share]) -> Share:
-    """The sum of a step's shares, in their weighted mean, and of the gradients, over all processes.
+    """The sum of a step's shares, in their weighted mean, and of the gradients, over all processes; every batch's row.
 
     A figure that is no tensor is a function of the step, and the same for every batch.
     """
@@ -172,10 +182,12 @@ def _put_together(state: TrainState, shares: list[Share]) -> Share:
     modules = [state.model, *([state.adversary.module] if state.adversary is not None else [])]
     parameters = [] if state.layout.is_sharded else [each for module in modules for each in module.parameters()]
     gradients = [each.grad for each in parameters if each.grad is not None]  # those of shards have been added up
-    add_up(state.accelerator, [*gradients, sums])
+    seen = like.new_zeros(state.batches_per_step, shares[0].seen.shape[1])
+    seen[state.accelerator.process_index :: state.accelerator.num_processes] = torch.cat([each.seen for each in shares])
+    add_up(state.accelerator, [*gradients, sums, seen])
     means = first | dict(zip(names, (sums[1:] / sums[0]).unbind(), strict=True))
     logged, feedback = ({name: value for (of, name), value in means.items() if of == part} for part in PARTS)
-    return Share(Loss(like, logged, feedback), sums[0])
+    return Share(Loss(like, logged, feedback), sums[0], seen)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,16 +58,6 @@ def check_share(batches_per_step: int, num_processes: int, *, shard: bool) -> No
         )
 
 
-def check_statistics(module: torch.nn.Module, num_processes: int) -> None:
-    """Raise ValueError for several processes and a model with running statistics, which each would have of its own."""
-    running = [name for name, _ in module.named_buffers() if name.rpartition(".")[2].startswith("running_")]
-    if running and num_processes > 1:
-        raise ValueError(
-            f"{type(module).__name__} keeps running statistics of its batches ({', '.join(running)}), which several "
-            "processes would not have in common; train it in one process"
-        )
-
-
 def check_same(accelerator: Accelerator, files: Mapping[str, bytes], weights: Mapping[str, Tensor]) -> None:
     """Raise ProcessError unless all processes begin with the same weights and stored files, such as the tokenizer."""
     if accelerator.num_processes == 1:

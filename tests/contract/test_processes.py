@@ -16,11 +16,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from sharded_together import SHARDED, recipe, train_each
 from tiny import SMALL, rows, tiny_recipe, write_corpus
+from torch import nn
 from trained_together import OWN, train_all
 
 from latent.training import ConfigError, Run, build_state, resume_run, start_run
 from latent.training.checkpoints import MODEL
-from latent.training.processes import ProcessError, add_up, check_same, check_share, check_statistics
+from latent.training.processes import ProcessError, add_up, check_same, check_share
+from latent.training.running import check_statistics
 from latent.training.sharding import Sharded
 from textvae.side import TEXT
 
@@ -75,6 +77,11 @@ def weights(run: Run, step: int) -> torch.Tensor:
     return torch.cat([tensor.double().flatten() for tensor in tensors.values()])
 
 
+def statistics(run: Run, step: int) -> dict[str, torch.Tensor]:
+    tensors = load_file(run.path / f"checkpoints/step-{step:06d}" / MODEL)
+    return {name: tensor for name, tensor in tensors.items() if ".running_" in name}
+
+
 def assert_same_training(run: Run, other: Run, step: int) -> None:
     assert len(rows(run)) == len(rows(other)) > 0
     for row, expected in zip(rows(run), rows(other), strict=True):
@@ -86,6 +93,7 @@ def assert_same_training(run: Run, other: Run, step: int) -> None:
             assert row[name] == pytest.approx(expected[name], rel=1e-5, abs=2e-5), (name, row, expected)
     found, expected = weights(run, step), weights(other, step)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
+    torch.testing.assert_close(statistics(run, step), statistics(other, step), rtol=1e-4, atol=1e-5)
 
 
 def wait_for_step(run: Run, step: int, process: subprocess.Popen[str]) -> None:
@@ -203,11 +211,15 @@ def test_a_model_without_layers_is_not_sharded(corpus: Path) -> None:
         Sharded(model, writes=True)
 
 
-def test_running_statistics_are_refused_in_several_processes(corpus: Path) -> None:
+def test_running_statistics_of_another_kind_are_refused_in_several_processes(corpus: Path) -> None:
     recipe = tiny_recipe(corpus, recipe="bnvae2020")
     model = build_state(TEXT.read(recipe, None), recipe.train).model
+    check_statistics(model, 2)
+    model.decoder = nn.BatchNorm1d(3)
     check_statistics(model, 1)
-    with pytest.raises(ValueError, match=r"running_mean.*train it in one process"):
+    with pytest.raises(
+        ValueError, match=r" \(decoder\.running_mean, decoder\.running_var\), .*train it in one process$"
+    ):
         check_statistics(model, 2)
 
 

@@ -15,6 +15,7 @@ from corpora import TextBatch
 from imagevae.side import IMAGE
 from latent.training import ConfigError, Run, TrainState, build_state, seed_everything
 from latent.training.recipe import Recipe
+from latent.training.running import fold, running_parts, take_seen
 from latent.training.seeding import Stream
 from textvae.side import TEXT
 
@@ -22,6 +23,7 @@ NOISY = {
     "lstm": (),  # dropout of words and features, and draws of z
     "controlvae": (),  # feedback
     "aae": ("update.hidden_size=8",),
+    "bnvae2020": (),  # running statistics
     "fbp2019": (),
     "digits_vade": (),
     "vmf2018": (),  # draws by rejection
@@ -114,6 +116,18 @@ def test_each_batch_has_the_noise_and_weight_that_it_has_alone(name: str, corpus
     for number, gradient in enumerate(gradients(state)):
         mean = torch.stack([each[number] for _, each, _ in alone]).mean(0)
         torch.testing.assert_close(gradient, mean, rtol=1e-9, atol=1e-12)
+
+
+def test_running_statistics_see_one_batch_of_a_step_after_the_other(corpus: Path) -> None:
+    recipe, state, batches = state_and_batches("bnvae2020", corpus, "train.batches_per_step=3")
+    _, other, _ = state_and_batches("bnvae2020", corpus)
+    for number in range(3):
+        other.model(batches[number])
+        fold(running_parts(other.model), take_seen(running_parts(other.model)))
+    recipe.update(state, batches, recipe.objective)
+    found, expected = dict(state.model.named_buffers()), dict(other.model.named_buffers())
+    assert sum(name.endswith(".running_variance") for name in found) == 1
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("recipe", ["controlvae", "aae", "fbp2019"])
