@@ -20,12 +20,13 @@ from latent.training import Run, Side, start_run
 from latent.training.recipe import Recipe
 from textvae.side import TEXT
 
-# feedback, adversaries, two stages, clusters that are held, running statistics and two batches of one sentence
+# feedback, adversaries, two stages, held clusters, inner steps, running statistics with a batch of one sentence
 OWN: dict[str, tuple[str, ...]] = {
     "controlvae": ("train.on_nonfinite=rollback",),
     "aae": ("train.on_nonfinite=skip",),
     "fbp2019": ("update.steps=5", "train.on_nonfinite=skip"),
     "bnvae2020": ("train.tokens_per_batch=72", "train.on_nonfinite=rollback"),
+    "lagging2019": ("update.max_inner_steps=4", "update.compare_every=2", "train.on_nonfinite=skip"),
     "digits_vade": ("update.steps=5", "update.held_steps=4", "train.on_nonfinite=skip"),
     "digits_vaegan": ("update.channels=[4,6]", "update.margin=0.02", "train.on_nonfinite=skip"),
 }
