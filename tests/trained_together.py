@@ -1,6 +1,6 @@
 """Recipes small enough to be trained in several processes: `torchrun … tests/trained_together.py CORPUS FOLDER`.
 
-After them comes one that is too long to come to its end.
+One of them is measured then. After them comes one that is too long to come to its end.
 """
 
 import os
@@ -15,6 +15,7 @@ import torch
 from spoiled import spoil
 from tiny import tiny_image_recipe, tiny_recipe
 
+from cli import cli
 from imagevae.side import IMAGE
 from latent.training import Run, Side, start_run
 from latent.training.recipe import Recipe
@@ -66,6 +67,13 @@ def drawn_in(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+def measure(run: Run) -> None:
+    """Print what is measured of a run, by draws in rounds of which the last have some of the sentences alone."""
+    asked = ("--split=train", "--samples=150", "--half-width=0.05", "--precision=fp32", "--json")
+    cli.main(["measure", str(run.path), *asked], standalone_mode=False)
+
+
 if __name__ == "__main__":
-    train_all(*map(Path, sys.argv[1:]))
+    trained = train_all(*map(Path, sys.argv[1:]))
+    measure(trained["controlvae"])
     start_run(TEXT, tiny_recipe(Path(sys.argv[1]), *SHARED, "train.steps=100000"), Path(sys.argv[2]) / "long")
