@@ -55,14 +55,14 @@ def call(context: click.Context, verb: str | None = None, **changed: Any) -> "Sh
     settings = {k: v for k, v in asked.items() if k not in ("run", "as_json")}
     trained = verbs(side).open_run(given, settings.pop("checkpoint"))
     for line in trained.warnings:
-        click.echo(f"warning: {line}", err=True)
+        print_first(f"warning: {line}", sys.stderr)
     shown: Shown = getattr(verbs(side), verb or str(context.command.name))(trained, **settings)
     return shown
 
 
 def show_result(as_json: bool, shown: "Shown") -> None:
     """Print one JSON document, or lines."""
-    click.echo(json.dumps(shown.value, indent=1, ensure_ascii=False) if as_json else "\n".join(shown.lines))
+    print_first(json.dumps(shown.value, indent=1, ensure_ascii=False) if as_json else "\n".join(shown.lines))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,9 +17,10 @@ from textvae.recipe import TextRecipe
 from textvae.side import TEXT
 
 SHARDED = "train.shard=true"
-# z in three places; weights beside the layers that `forward` does not call; layers that are called twice in a step
+# z in three places; running statistics; weights beside the layers that `forward` does not call; layers that are
+# called twice in a step
 OWN: dict[str, tuple[str, ...]] = {
-    "embedding": (),
+    "embedding": ("model.posterior={kind: batch_norm}",),
     "layers": (
         "model.injection=layers",
         "model.positions={kind: learned}",
@@ -55,7 +56,8 @@ def print_numbers_held(corpus: Path) -> None:
     model = build_state(TEXT.read(sharded, None), sharded.train).model
     num_weights = sum(weight.numel() for weight in model.parameters())
     layout = Sharded(model, writes=True)
-    print(sum(layout.own(weight).numel() for weight in model.parameters()), num_weights, flush=True)
+    held = sum(layout.own(weight).numel() for weight in model.parameters())
+    os.write(1, f"{held} {num_weights}\n".encode())  # in one piece, beside the other process's
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Distributions over the latent variable, their divergences and the heads that make them."""
 
+from latent.distributions.batch_norm import BatchNormHead
 from latent.distributions.divergences import Kl, kl_divergence
 from latent.distributions.families import (
     Change,
@@ -32,6 +33,7 @@ from latent.distributions.sampling import rsample_and_log_prob
 from latent.distributions.von_mises_fisher import UniformSphere, VonMisesFisher
 
 __all__ = [
+    "BatchNormHead",
     "Change",
     "FlowDistribution",
     "FlowHeadConfig",

@@ -12,10 +12,11 @@ from typing import Annotated, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from latent.distributions.batch_norm import BatchNormHeadConfig
 from latent.distributions.flow_heads import FlowHeadConfig
 from latent.distributions.heads import Head, NormalHead, at_least_float32, diagonal_normal
 from latent.distributions.priors import (
@@ -28,8 +29,6 @@ from latent.distributions.priors import (
 )
 from latent.distributions.von_mises_fisher import VonMisesFisher
 
-VARIANCE_EPSILON = 1e-8  # added to the variance of the means before they are divided by its root
-MOMENTUM = 0.1  # of the running statistics: the weight of a batch of the usual size
 LEARNED_PRIORS = (StandardNormalPriorConfig, MixturePriorConfig, VampPriorConfig, FlowPriorConfig)
 LEAST_SQUARE = 1e-6  # added below the root of δ-VAE's least mean, whose slope would be infinite at 0
 
@@ -47,70 +46,6 @@ class NormalHeadConfig:
     def build(self, num_features: int, latent_size: int) -> NormalHead:
         """The head from features of this size."""
         return NormalHead(num_features, latent_size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchNormHeadConfig:
-    """A diagonal normal whose means are batch-normalised: a floor of Z γ²/2 nats under the mean KL to N(0, I)."""
-
-    kind: Literal["batch_norm"] = "batch_norm"
-    gamma: PositiveFloat = 0.6  # standard deviation of each dimension's means over a batch
-    priors: ClassVar = (StandardNormalPriorConfig,)
-    least_size: ClassVar = 1
-    is_free: ClassVar = True
-    is_product: ClassVar = True
-
-    def build(self, num_features: int, latent_size: int) -> "BatchNormHead":
-        """The head from features of this size."""
-        return BatchNormHead(num_features, latent_size, self.gamma)
-
-
-class BatchNormHead(Head):
-    r"""A diagonal normal with means \(\hat\mu_j = \gamma (\mu_j - m_j) / \sqrt{s_j^2 + 10^{-8}} + b_j\), b learned.
-
-    In training m and s² are the mean and variance of μ over the batch, so that wherever s² is far above 10⁻⁸
-    \[ \tfrac1B \sum_i \mathrm{KL}(q(z|x_i) \| \mathcal N(0, I)) \ge \tfrac12 \sum_j (\gamma^2 + b_j^2). \]
-    In evaluation they are running statistics of the training batches, of which each example weighs the same within its
-    batch and from batch to batch, and of which the spread between batches is a part: batches of sentences of like
-    length differ. A batch of one has no variance: in training too it is normalised by the running statistics, and
-    leaves them as they are.
-
-    Reference: Zhu et al. 2020, "A Batch Normalized Inference Network Keeps the KL Vanishing Away", equations 7 to 9.
-    """
-
-    def __init__(self, num_features: int, latent_size: int, gamma: float) -> None:
-        super().__init__()
-        self.gamma = gamma
-        self.mean = nn.Linear(num_features, latent_size, bias=False)  # normalising would take a bias away
-        self.log_variance = nn.Linear(num_features, latent_size)
-        self.shift = nn.Parameter(torch.zeros(latent_size))
-        self.running_mean: Tensor
-        self.running_variance: Tensor
-        self.running_size: Tensor
-        self.register_buffer("running_mean", torch.zeros(latent_size))
-        self.register_buffer("running_variance", torch.ones(latent_size))
-        self.register_buffer("running_size", torch.zeros(()))  # of a batch; 0 before the first
-
-    def forward(self, features: Float[Tensor, "B H"]) -> Distribution:
-        """Return q with batch shape B and event shape Z."""
-        log_variance = at_least_float32(self.log_variance(features))
-        means = at_least_float32(self.mean(features))
-        if self.training and len(means) > 1:
-            variance, mean = torch.var_mean(means, 0, correction=0)
-            self._remember(len(means), mean.detach(), variance.detach())
-        else:
-            mean, variance = self.running_mean, self.running_variance
-        normalised = (means - mean) * (variance + VARIANCE_EPSILON).rsqrt()
-        return diagonal_normal(self.gamma * normalised + self.shift, (0.5 * log_variance).exp())
-
-    def _remember(self, size: int, mean: Float[Tensor, " Z"], variance: Float[Tensor, " Z"]) -> None:
-        """Mean and variance of two groups together: the examples so far, which fade, and the batch."""
-        new_size = (1 - MOMENTUM) * self.running_size + MOMENTUM * size
-        share = MOMENTUM * size / new_size
-        step = mean - self.running_mean
-        self.running_variance += share * (variance - self.running_variance) + share * (1 - share) * step.square()
-        self.running_mean += share * step
-        self.running_size.copy_(new_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,17 @@ def _place() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def is_first() -> bool:
+    """Whether this one is the first of all, or the only one."""
+    return _place() == 0
+
+
 def print_first(text: str, file: TextIO | None = None) -> None:
     """Print what all processes have to say, in the first of them alone."""
-    if _place() == 0:
-        print(text, file=file or sys.stdout)
+    if is_first():
+        print(text, file=file or sys.stdout, flush=True)
 
 
 def signed(message: str) -> str:
     """The message, and which process has it to say if it is not the first."""
-    return message if _place() == 0 else f"process {_place()}: {message}"
+    return message if is_first() else f"process {_place()}: {message}"

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from latent.bound import BatchT, LatentModel
 from latent.distributions import take
+from latent.machine.exchange import ALONE, add_up, place
 from latent.measures.intervals import NORMAL_QUANTILE, Estimate, mean_estimate
 from latent.measures.split import evaluating, require_finite, restore_order
 
@@ -142,8 +143,9 @@ def importance_weighted(
     draws, and the stop that comes first as a rule is the one for all examples together.
 
     `rows_at_once` bounds draws times examples in one call of the decoder, hence the memory; of each draw only its
-    weight is kept. The posterior is computed in float32, the decoder's products in `dtype`. Raises ValueError for K < 1
-    or a half-width that is not positive, and NotFiniteError where weights are not finite.
+    weight is kept. The posterior is computed in float32, the decoder's products in `dtype`. Several processes share out
+    the decoding, and all of them have what one would find. Raises ValueError for K < 1 or a half-width that is not
+    positive, and NotFiniteError where weights are not finite.
     """
     if num_samples < 1:
         raise ValueError(f"the number of importance samples must be at least 1 (got {num_samples})")
@@ -157,7 +159,7 @@ def importance_weighted(
         going = [_Draws.none(model, batch, device) for batch in batches]
         for total in totals:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                going = [draws.up_to(total, model, device, rows_at_once) for draws in going]
+                going = _shared_out(going, total, model, device, rows_at_once)
             found = _summary([*finished, *going])
             if half_width is None or found.half_width <= half_width:
                 break
@@ -185,20 +187,41 @@ class _Draws(Generic[BatchT]):
 
     @classmethod
     def none(cls, model: LatentModel[BatchT], batch: BatchT, device: torch.device) -> "_Draws[BatchT]":
-        return cls(batch, model.posterior(batch.to(device)), torch.empty(0, len(batch)))
+        return cls(batch, model.posterior(batch.to(device)), torch.empty(0, len(batch), dtype=torch.float64))
 
     def up_to(
-        self, num_draws: int, model: LatentModel[BatchT], device: torch.device, rows_at_once: int
+        self, num_draws: int, model: LatentModel[BatchT], device: torch.device, rows_at_once: int, first: int
     ) -> "_Draws[BatchT]":
-        """With as many draws more as there are lacking, a chunk of draws at a time."""
+        """With as many draws more as there are lacking, a chunk of draws at a time.
+
+        The processes decode a chunk each in turn, from number `first` on. The weights of what others decode are 0
+        here, and its draws are made nevertheless, so that torch's noise goes on as in one process.
+        """
         batch, missing = self.batch.to(device), num_draws - len(self.log_weight)
         at_once = max(1, rows_at_once // len(batch))
         chunks = [min(at_once, missing - done) for done in range(0, missing, at_once)]
-        drawn = [model.terms(self.q, batch, chunk).log_weight.cpu() for chunk in chunks]
-        return _Draws(self.batch, self.q, torch.cat([self.log_weight.to(drawn[0]), *drawn]))
+        process, num_processes = place()
+        drawn = [self.log_weight]
+        for number, chunk in enumerate(chunks, first):
+            if number % num_processes == process:
+                drawn.append(model.terms(self.q, batch, chunk).log_weight.cpu().double())
+            else:
+                self.q.sample(torch.Size([chunk]))
+                drawn.append(self.log_weight.new_zeros(chunk, len(batch)))
+        return _Draws(self.batch, self.q, torch.cat(drawn))
 
     def take(self, rows: Int64[Tensor, " M"]) -> "_Draws[BatchT]":
         return _Draws(self.batch.take(rows), take(self.q, rows), self.log_weight[:, rows])
+
+
+def _shared_out(
+    draws: list[_Draws[BatchT]], num_draws: int, model: LatentModel[BatchT], device: torch.device, rows_at_once: int
+) -> list[_Draws[BatchT]]:
+    """All of them with so many draws, whose weights the processes have found together."""
+    grown = [each.up_to(num_draws, model, device, rows_at_once, first) for first, each in enumerate(draws)]
+    if place() != ALONE:
+        add_up([each.log_weight[len(before.log_weight) :] for before, each in zip(draws, grown, strict=True)])
+    return grown
 
 
 def _where(chosen: Bool[Tensor, " N"], draws: list[_Draws[BatchT]]) -> list[_Draws[BatchT]]:
@@ -210,7 +233,7 @@ def _where(chosen: Bool[Tensor, " N"], draws: list[_Draws[BatchT]]) -> list[_Dra
 def _summary(draws: Sequence[_Draws[BatchT]]) -> ImportanceWeighted:
     """What the draws of a whole split say, in the split's own order."""
     order = restore_order([d.batch for d in draws])
-    log_weights = [d.log_weight.double() for d in draws]
+    log_weights = [d.log_weight for d in draws]
     require_finite(torch.cat([torch.isfinite(w).all(0) for w in log_weights])[order], "the importance weight")
     nll = torch.cat([_blockwise_nll(w, len(w)) for w in log_weights])[order]
     num_draws = torch.cat([torch.full((w.shape[1],), len(w)) for w in log_weights])[order]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from pydantic import ValidationError
 from torch import Tensor
 
+from latent.machine.launch import is_first
 from latent.measures import BoundMeasures, Measured, Verdict
 from latent.reporting.run_kind import AnyKind
 from latent.training import Run
@@ -37,7 +38,12 @@ class StoredMeasuresError(ValueError):
 
 
 def save_measures(run: Run, found: Measured[Any]) -> None:
-    """Keep the measures in the run: `measures/SPLIT.json`, and `measures/SPLIT.parquet` with a row per example."""
+    """Keep the measures in the run: `measures/SPLIT.json`, and `measures/SPLIT.parquet` with a row per example.
+
+    Of several processes, which all have the same, the first alone does.
+    """
+    if not is_first():
+        return
     split = found.figures.split
     table = pa.table({name: values.double().numpy() for name, values in found.per_example.items()})
     run.write(f"measures/{split}.parquet", parquet_bytes(table))

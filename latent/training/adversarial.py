@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.aggressive import frozen
-from latent.training.joint import Batches, Metrics, step_down, terms_of
+from latent.training.joint import Batches, Metrics, batches_of_step, step_down, terms_of
 from latent.training.state import Adversary, TrainState
 
 BETAS = (0.5, 0.999)  # of the discriminator's Adam, as the authors' code has them
@@ -40,7 +40,6 @@ class AdversarialUpdate:
     hidden_size: PositiveInt = 512  # of the discriminator
     learning_rate: PositiveFloat = 5e-4  # of the discriminator
     max_gradient_norm: PositiveFloat = 5.0
-    one_batch_a_step: ClassVar[bool] = False
     trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
@@ -75,7 +74,7 @@ class AdversarialUpdate:
             figures = {"loss": value.detach(), "adversary": caught.detach(), "discriminator": error.detach()}
             return Loss(value, {**loss.logged, **figures}, loss.feedback)
 
-        metrics = step_down(state, batches, loss_of, self.max_gradient_norm)
+        metrics = step_down(state, batches_of_step(state, batches), loss_of, self.max_gradient_norm)
         adversary.optimizer.step()
         return metrics
 

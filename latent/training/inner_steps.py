@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import get_device_states, set_device_states
 
 from latent.machine.kernels import twice_differentiable
+from latent.training.seeding import Noise
 
 Parts = tuple[Tensor, ...]  # λ, or what goes with it: each of B examples and any more dimensions
 InnerLoss = Callable[[Parts], Float[Tensor, ""]]  # L(λ, θ), summed over the examples
@@ -58,20 +58,6 @@ class InnerSteps:
         return clipped
 
 
-class _Noise:
-    """The state of torch's random numbers, on the host and on the device of some tensors."""
-
-    def __init__(self, of: Parts) -> None:
-        self._host, (self._devices, self._states) = torch.get_rng_state(), get_device_states(*of)
-
-    def again(self, call: Callable[[], tuple[Parts, Tensor]]) -> tuple[Parts, Tensor]:
-        """What the call gives with the random numbers of then; those of now are left alone."""
-        with torch.random.fork_rng(self._devices):
-            torch.set_rng_state(self._host)
-            set_device_states(self._devices, self._states)
-            return call()
-
-
 class _Descent(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, steps: InnerSteps, loss: InnerLoss, num_parts: int, *tensors: Tensor) -> Parts:
@@ -82,7 +68,7 @@ class _Descent(torch.autograd.Function):
         values = []
         for _ in range(steps.num_steps):
             at = _leaves(at)
-            ctx.path.append((at, _Noise(at)))
+            ctx.path.append((at, Noise(at[0].device)))
             gradient, value = steps.gradient(loss, at, create_graph=False)
             velocity = tuple(steps.momentum * v - g for v, g in zip(velocity, gradient, strict=True))
             at = tuple(x.detach() + steps.learning_rate * v for x, v in zip(at, velocity, strict=True))

@@ -1,6 +1,6 @@
 """What every update takes and gives, and the plain one."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.training.processes import add_up
+from latent.training.running import fold, running_parts, take_seen
 from latent.training.seeding import Stream, seed_everything
 from latent.training.state import TrainState
 
@@ -31,24 +32,26 @@ class Batches(Protocol):
     def __getitem__(self, index: int) -> Batch: ...
 
 
-def batches_of_step(state: TrainState, batches: Batches) -> Iterator[Batch]:
-    r"""This process's share of the step's batches: of numbers \(sK \dots sK + K - 1\) every W-th, W the processes.
+def places(state: TrainState) -> range:
+    """This process's share of the places 0 … K − 1 of a step's batches: every W-th, W the processes."""
+    return range(state.accelerator.process_index, state.batches_per_step, state.accelerator.num_processes)
 
-    Torch's noise is a function of (seed, number) for each, whichever process takes it: the loop has seeded it for the
-    first of the step.
+
+def batch_at(state: TrainState, place: int) -> int:
+    r"""The number \(sK + k\) of the batch at place k of step s. Torch's noise becomes that of (seed, number).
+
+    For the first of the step the loop has seeded it.
     """
-    first, accelerator = state.step * state.batches_per_step, state.accelerator
-    for place in range(accelerator.process_index, state.batches_per_step, accelerator.num_processes):
-        if place > 0:
-            seed_everything(state.seed, Stream.STEP, first + place)
-        yield batches[first + place].to(accelerator.device)
+    number = state.step * state.batches_per_step + place
+    if place > 0:
+        seed_everything(state.seed, Stream.STEP, number)
+    return number
 
 
-def descend(state: TrainState, value: Float[Tensor, ""], max_gradient_norm: float) -> Tensor:
-    """One step of the optimizer down `value`, of one process; return the gradient's norm before it was clipped."""
-    state.optimizer.zero_grad(set_to_none=True)
-    backward(state, value)
-    return descend_by_gradient(state, max_gradient_norm)
+def batches_of_step(state: TrainState, batches: Batches) -> Iterator[Batch]:
+    """This process's share of the step's batches, each with noise of its own, whichever process takes it."""
+    for place in places(state):
+        yield batches[batch_at(state, place)].to(state.accelerator.device)
 
 
 def backward(
@@ -105,10 +108,14 @@ LOGGED, FEEDBACK = PARTS = ("logged", "feedback")
 
 @dataclass(frozen=True)
 class Share:
-    """What a batch adds to its step: its loss, without gradient, and its weight over the number of batches."""
+    """What a batch adds to its step: its loss, without gradient, its weight over the number of batches, and a row.
+
+    The rows, of all K batches where they are put together, are what the batches add to running statistics.
+    """
 
     loss: Loss
     weight: Tensor | float
+    seen: Float[Tensor, "K M"]
 
     @property
     def figures(self) -> dict[tuple[str, str], Tensor | float]:
@@ -117,9 +124,9 @@ class Share:
         return {(part, name): value for part, figures in parts.items() for name, value in figures.items()}
 
     def column(self, names: Sequence[tuple[str, str]]) -> Float[Tensor, " figures"]:
-        """1 and the figures of these names."""
-        like, figures = self.loss.value, self.figures
-        return torch.stack([torch.ones_like(like), *(torch.as_tensor(figures[name]).to(like) for name in names)])
+        """1, the loss and the figures of these names."""
+        value, figures = self.loss.value, self.figures
+        return torch.stack([torch.ones_like(value), value, *(torch.as_tensor(figures[n]).to(value) for n in names)])
 
     def metrics(self, state: TrainState, gradient_norm: Tensor) -> Metrics:
         """The figures of a step that has been taken; its objective's feedback goes into the state."""
@@ -128,14 +135,25 @@ class Share:
 
 
 def step_down(
-    state: TrainState, batches: Batches, loss_of: Callable[[Batch], Loss], max_gradient_norm: float
+    state: TrainState, batches: Iterable[Batch], loss_of: Callable[[Batch], Loss], max_gradient_norm: float
 ) -> Metrics:
-    r"""One step, of the parameters that want a gradient, down the loss of all the examples of the step's K batches:
+    """One step as `descend` takes it; returns its figures, on the device. The objective's feedback goes into the state.
+
+    What is fed back is the mean of what each batch says.
+    """
+    together, norm = descend(state, batches, loss_of, max_gradient_norm)
+    return together.metrics(state, norm)
+
+
+def descend(
+    state: TrainState, batches: Iterable[Batch], loss_of: Callable[[Batch], Loss], max_gradient_norm: float
+) -> tuple[Share, Tensor]:
+    r"""One step, of the parameters that want a gradient, down the loss of all the examples of K batches:
 
     \[ \frac1K \sum_k w_k L_k, \]
     with \(L_k\) the mean of batch k and \(w_k\) its weight, so that every example counts the same. What an objective
-    takes over a batch is taken over each of the K. Returns the figures of all of them and their weight, on the device;
-    the objective's feedback goes into the state, and is the mean of what each batch says.
+    takes over a batch is taken over each of the K. This process is given its share of them. Returns what all of them
+    say, and the gradient's norm before it was clipped.
     """
 
     def add_gradient(batch: Batch, weight: float) -> Loss:
@@ -144,38 +162,47 @@ def step_down(
         return loss
 
     together = gather(state, batches, add_gradient)
-    return together.metrics(state, descend_by_gradient(state, max_gradient_norm))
+    return together, descend_by_gradient(state, max_gradient_norm)
 
 
-def gather(state: TrainState, batches: Batches, add_gradient: Callable[[Batch, float], Loss]) -> Share:
-    """The gradients of a step's batches; `add_gradient` adds that of each, its loss times a weight. No step is taken.
+def gather(state: TrainState, batches: Iterable[Batch], add_gradient: Callable[[Batch, float], Loss]) -> Share:
+    """The gradients of K batches, of which this process is given its share. No step is taken.
 
-    Returns their figures and their weight, of all of them and over all processes.
+    `add_gradient` adds that of a batch, its loss times a weight. Returns the loss and the figures of all K, and their
+    weight. The model's running statistics are then those after these batches, of which one of a single example finds
+    them as they were before.
     """
     state.optimizer.zero_grad(set_to_none=True)
+    parts = running_parts(state.model)
+    fold(parts, take_seen(parts))  # of forward passes before, which all processes have made alike
     shares: list[Share] = []
-    for batch in batches_of_step(state, batches):
+    for batch in batches:
         weight = batch.weight / state.batches_per_step
         loss = add_gradient(batch, weight)
-        shares.append(Share(replace(loss, value=loss.value.detach()), weight))
-    return shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
+        shares.append(Share(replace(loss, value=loss.value.detach()), weight, take_seen(parts)))
+    together = shares[0] if state.batches_per_step == 1 else _put_together(state, shares)
+    fold(parts, together.seen)
+    return together
 
 
 def _put_together(state: TrainState, shares: list[Share]) -> Share:
-    """The sum of a step's shares, in their weighted mean, and of the gradients, over all processes.
+    """The sum of a step's shares, in their weighted mean, and of the gradients, over all processes; every batch's row.
 
     A figure that is no tensor is a function of the step, and the same for every batch.
     """
-    first, like = shares[0].figures, shares[0].loss.value
+    first = shares[0].figures
     names = [name for name, value in first.items() if torch.is_tensor(value)]
     sums = torch.stack([share.weight * share.column(names) for share in shares]).sum(0)
     modules = [state.model, *([state.adversary.module] if state.adversary is not None else [])]
     parameters = [] if state.layout.is_sharded else [each for module in modules for each in module.parameters()]
     gradients = [each.grad for each in parameters if each.grad is not None]  # those of shards have been added up
-    add_up(state.accelerator, [*gradients, sums])
-    means = first | dict(zip(names, (sums[1:] / sums[0]).unbind(), strict=True))
+    seen = sums.new_zeros(state.batches_per_step, shares[0].seen.shape[1])
+    seen[state.accelerator.process_index :: state.accelerator.num_processes] = torch.cat([each.seen for each in shares])
+    add_up(state.accelerator, [*gradients, sums, seen])
+    value, *of_figures = (sums[1:] / sums[0]).unbind()
+    means = first | dict(zip(names, of_figures, strict=True))
     logged, feedback = ({name: value for (of, name), value in means.items() if of == part} for part in PARTS)
-    return Share(Loss(like, logged, feedback), sums[0])
+    return Share(Loss(value, logged, feedback), sums[0], seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +211,6 @@ class JointUpdate:
 
     kind: Literal["joint"] = "joint"
     max_gradient_norm: PositiveFloat = 5.0
-    one_batch_a_step: ClassVar[bool] = False
     trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
@@ -192,7 +218,8 @@ class JointUpdate:
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step; return its figures, still on the device, and its weight among the steps."""
-        return step_down(state, batches, lambda batch: evaluate(state, batch, objective), self.max_gradient_norm)
+        share = batches_of_step(state, batches)
+        return step_down(state, share, lambda batch: evaluate(state, batch, objective), self.max_gradient_norm)
 
     def may_pass_over(self, step: int) -> bool:
         """Any step is like the others."""

@@ -8,6 +8,7 @@ import torch
 from latent.bound import LatentModel
 from latent.training.checkpoints import MODEL, Checkpoint, load_model
 from latent.training.config import read_tree
+from latent.training.processes import join_processes
 from latent.training.runs import Run
 from latent.training.size import best_device, room_in_files
 
@@ -19,8 +20,10 @@ def restore_model(
 ) -> tuple[ModelT, Checkpoint, torch.device, tuple[str, ...]]:
     """Build a model for a checkpoint, in evaluation mode on the best device here, and warn of damaged ones passed over.
 
+    Of several processes each has the model, on a device of its own.
     Raises RunError where the run has no whole checkpoint of that name, SizeError for a model that is larger than it.
     """
+    join_processes()
     checkpoint, damaged = run.checkpoint(which)
     device = best_device()
     with room_in_files(str(run.config_path), read_tree(run.config_path), [checkpoint.path / MODEL]):

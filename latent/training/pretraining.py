@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latent.bound import Batch, Constant, ElboObjective, ElboTerms, LatentModel, Loss, Objective, Schedule
 from latent.training.checkpoints import load_model
-from latent.training.joint import Batches, JointUpdate, Metrics, step_down
+from latent.training.joint import Batches, JointUpdate, Metrics, batches_of_step, step_down
 from latent.training.processes import spread
 from latent.training.runs import Run
 from latent.training.state import TrainState
@@ -59,7 +59,6 @@ class PretrainedUpdate:
     learning_rate: PositiveFloat = 1e-3
     learning_rate_schedule: Schedule = field(default_factory=Constant)  # a factor on the learning rate
     max_gradient_norm: PositiveFloat = 5.0
-    one_batch_a_step: ClassVar[bool] = False
     trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
@@ -100,7 +99,7 @@ class PretrainedUpdate:
             figures = {"loss": loss.detach(), "reconstruction": loss.detach()}
             return Loss(loss, {**figures, "kl": 0.0, "kl_weight": 0.0})
 
-        return step_down(state, batches, loss_of, self.max_gradient_norm)
+        return step_down(state, batches_of_step(state, batches), loss_of, self.max_gradient_norm)
 
     def _initialise(self, state: TrainState, batches: Batches) -> None:
         device = state.accelerator.device
@@ -124,7 +123,7 @@ class PretrainedUpdate:
                 )
             return objective(terms, state.step, state.feedback)
 
-        return step_down(state, batches, loss_of, self.max_gradient_norm)
+        return step_down(state, batches_of_step(state, batches), loss_of, self.max_gradient_norm)
 
 
 def _pretrainable(model: LatentModel[Any]) -> Pretrainable:
@@ -166,7 +165,6 @@ class PretrainedEncoderUpdate:
     steps: NonNegativeInt = 0  # of the autoencoder
     encoder_from: Path | None = None  # the folder of a run of the same model and corpus
     max_gradient_norm: PositiveFloat = 5.0
-    one_batch_a_step: ClassVar[bool] = False
     trains_bound: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -9,8 +9,7 @@ step waits for a GPU.
 import atexit
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -21,11 +20,10 @@ from accelerate.utils import broadcast_object_list, gather_object
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from latent.machine import exchange
+from latent.machine.exchange import ProcessError, in_touch
+
 Value = TypeVar("Value")
-
-
-class ProcessError(RuntimeError):
-    """Another process of the training is gone, or is not of the same mind."""
 
 
 def join_processes() -> PartialState:
@@ -58,16 +56,6 @@ def check_share(batches_per_step: int, num_processes: int, *, shard: bool) -> No
         )
 
 
-def check_statistics(module: torch.nn.Module, num_processes: int) -> None:
-    """Raise ValueError for several processes and a model with running statistics, which each would have of its own."""
-    running = [name for name, _ in module.named_buffers() if name.rpartition(".")[2].startswith("running_")]
-    if running and num_processes > 1:
-        raise ValueError(
-            f"{type(module).__name__} keeps running statistics of its batches ({', '.join(running)}), which several "
-            "processes would not have in common; train it in one process"
-        )
-
-
 def check_same(accelerator: Accelerator, files: Mapping[str, bytes], weights: Mapping[str, Tensor]) -> None:
     """Raise ProcessError unless all processes begin with the same weights and stored files, such as the tokenizer."""
     if accelerator.num_processes == 1:
@@ -75,7 +63,7 @@ def check_same(accelerator: Accelerator, files: Mapping[str, bytes], weights: Ma
     digest = hashlib.sha256(repr(sorted(files.items())).encode())
     for tensor in weights.values():
         digest.update(tensor.cpu().numpy().tobytes())
-    with _in_touch():
+    with in_touch():
         found: list[str] = gather_object([digest.hexdigest()])
     if len(set(found)) > 1:
         raise ProcessError(
@@ -88,11 +76,7 @@ def add_up(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
     """Put into each tensor its sum over the processes: one exchange for all of them, the same bits in every process."""
     if accelerator.num_processes == 1:
         return
-    joined = torch.cat([tensor.flatten() for tensor in tensors])
-    with _in_touch():
-        torch.distributed.all_reduce(joined)
-    for tensor, part in zip(tensors, joined.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(part.view_as(tensor))
+    exchange.add_up(tensors)
 
 
 def gather_rows(
@@ -110,7 +94,7 @@ def largest(accelerator: Accelerator, *values: int) -> tuple[int, ...]:
     if accelerator.num_processes == 1:
         return values
     found = torch.tensor(values)
-    with _in_touch():
+    with in_touch():
         torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
     return tuple(map(int, found))
 
@@ -120,7 +104,7 @@ def of_the_first(accelerator: Accelerator, value: Callable[[], Value]) -> Value:
     if accelerator.num_processes == 1:
         return value()
     found = [value() if accelerator.is_main_process else None]
-    with _in_touch():
+    with in_touch():
         broadcast_object_list(found)
     return found[0]  # type: ignore[return-value]
 
@@ -129,15 +113,6 @@ def spread(accelerator: Accelerator, tensors: Sequence[Tensor]) -> None:
     """Put the first process's values into the tensors of all."""
     if accelerator.num_processes == 1:
         return
-    with _in_touch(), torch.no_grad():
+    with in_touch(), torch.no_grad():
         for tensor in tensors:
             torch.distributed.broadcast(tensor, src=0)
-
-
-@contextmanager
-def _in_touch() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ProcessError(f"another process of the training has ended, its own message says why ({reason})") from error

@@ -91,11 +91,6 @@ class Recipe(Generic[Corpus, Model, Train]):
     train: Train
 
     def __post_init__(self) -> None:
-        if self.train.batches_per_step > 1 and self.update.one_batch_a_step:
-            raise ValueError(
-                f"update.kind: {self.update.kind} goes on from batch to batch within a step; set "
-                "train.batches_per_step=1, and train.tokens_per_batch or train.images_per_batch for larger ones"
-            )
         if self.train.shard and self.update.kind != "joint":
             raise ValueError(
                 f"train.shard: update.kind {self.update.kind} does more with the model than to step it down its loss; "

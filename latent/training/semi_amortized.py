@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from latent.bound import Batch, LatentModel, Loss, Objective
 from latent.distributions import free_parameters, with_parameters
 from latent.training.inner_steps import InnerSteps, Parts
-from latent.training.joint import Batches, Metrics, step_down
+from latent.training.joint import Batches, Metrics, batches_of_step, step_down
 from latent.training.state import TrainState
 
 
@@ -47,7 +47,6 @@ class SemiAmortizedUpdate:
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     max_inner_gradient_norm: PositiveFloat = 5.0  # of each example, by μ and by ln σ
     max_gradient_norm: PositiveFloat = 5.0
-    one_batch_a_step: ClassVar[bool] = False
     trains_bound: ClassVar[bool] = True
 
     def prepare(self, state: TrainState) -> None:
@@ -60,7 +59,12 @@ class SemiAmortizedUpdate:
                 "update.kind: semi_amortized steps down the objective's value at draws of q: it needs "
                 "objective.kind=elbo or target_rate, or iwae with objective.gradient=standard"
             )
-        return step_down(state, batches, lambda batch: self._loss(state, batch, objective), self.max_gradient_norm)
+        return step_down(
+            state,
+            batches_of_step(state, batches),
+            lambda batch: self._loss(state, batch, objective),
+            self.max_gradient_norm,
+        )
 
     def may_pass_over(self, step: int) -> bool:
         """Any step is like the others."""

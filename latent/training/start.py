@@ -21,9 +21,10 @@ from latent.training.lock import locked
 from latent.training.loop import Training, TrainingData, train
 from latent.training.nonfinite import Guard
 from latent.training.precision import open_accelerator, resolve_precision
-from latent.training.processes import check_same, check_share, check_statistics, join_processes, of_the_first
+from latent.training.processes import check_same, check_share, join_processes, of_the_first
 from latent.training.profiling import profiling
 from latent.training.recipe import Recipe, TrainConfig
+from latent.training.running import check_statistics
 from latent.training.runs import CONFIG, Run, RunError, refuse_used
 from latent.training.saving import Saver
 from latent.training.seeding import Stream, seed_everything

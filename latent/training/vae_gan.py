@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latent.bound import Batch, ElboTerms, LatentModel, Loss, Objective
 from latent.distributions import at_least_float32
 from latent.training.adversarial import adversary_of, negative_log, prior_draws
-from latent.training.joint import Batches, Metrics, backward, descend_by_gradient, gather
+from latent.training.joint import Batches, Metrics, backward, batches_of_step, descend_by_gradient, gather
 from latent.training.state import TrainState
 
 Features = Float[Tensor, "M F"]
@@ -83,7 +83,6 @@ class VaeGanUpdate:
     feature_layer: PositiveInt = 2  # l; theirs is the last convolution
     learning_rate: PositiveFloat = 5e-4  # of the discriminator
     max_gradient_norm: PositiveFloat = 5.0
-    one_batch_a_step: ClassVar[bool] = False
     trains_bound: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -116,7 +115,7 @@ class VaeGanUpdate:
             logged = {name: value for name, value in losses.encoder.logged.items() if name != "elbo"}
             return replace(losses.encoder, logged={**logged, **losses.figures})
 
-        together = gather(state, batches, add_gradient)
+        together = gather(state, batches_of_step(state, batches), add_gradient)
         costs = [together.loss.logged[name] for name in ("real_cost", "generated_cost")]
         decoder_steps, discriminator_steps = self.who_steps(costs)
         if not decoder_steps:

@@ -5,15 +5,16 @@ from typing import get_args
 
 import pytest
 import torch
+from noise_taken import noise_after_draws
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from corpora import PAD, Sentences, TextBatch, Tokenizer
 from latent.bound import ElboObjective
 from latent.distributions import kl_divergence, log_prob
+from latent.distributions.batch_norm import BatchNormHeadConfig
 from latent.distributions.flow_heads import IafHeadConfig, PlanarHeadConfig, RadialHeadConfig, SylvesterHeadConfig
 from latent.distributions.posteriors import (
-    BatchNormHeadConfig,
     DeltaHeadConfig,
     FixedScaleHeadConfig,
     VonMisesFisherHeadConfig,
@@ -251,6 +252,14 @@ def test_samples_are_a_leading_dimension(config: Model, tokenizer: Tokenizer, ba
     together = model.log_likelihood(z, batch)
     one_by_one = torch.stack([model.log_likelihood(one.unsqueeze(0), batch)[0] for one in z])
     torch.testing.assert_close(together, one_by_one)
+
+
+@pytest.mark.parametrize("config", WITH_Z)
+def test_draws_take_as_much_noise_whether_or_not_they_are_decoded(
+    config: Model, tokenizer: Tokenizer, batch: TextBatch
+) -> None:
+    """By which a process passes over the draws that another weighs."""
+    assert torch.equal(*noise_after_draws(built(config, tokenizer), batch))
 
 
 @pytest.mark.parametrize("config", CASES)

@@ -1,5 +1,6 @@
 """Two processes train what one trains, but for rounding, whatever becomes of one of them."""
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +18,13 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from sharded_together import SHARDED, recipe, train_each
 from tiny import SMALL, rows, tiny_recipe, write_corpus
-from trained_together import OWN, train_all
+from torch import nn
+from trained_together import OWN, measure, train_all
 
 from latent.training import ConfigError, Run, build_state, resume_run, start_run
 from latent.training.checkpoints import MODEL
-from latent.training.processes import ProcessError, add_up, check_same, check_share, check_statistics
+from latent.training.processes import ProcessError, add_up, check_same, check_share
+from latent.training.running import check_statistics
 from latent.training.sharding import Sharded
 from textvae.side import TEXT
 
@@ -75,6 +79,11 @@ def weights(run: Run, step: int) -> torch.Tensor:
     return torch.cat([tensor.double().flatten() for tensor in tensors.values()])
 
 
+def statistics(run: Run, step: int) -> dict[str, torch.Tensor]:
+    tensors = load_file(run.path / f"checkpoints/step-{step:06d}" / MODEL)
+    return {name: tensor for name, tensor in tensors.items() if ".running_" in name}
+
+
 def assert_same_training(run: Run, other: Run, step: int) -> None:
     assert len(rows(run)) == len(rows(other)) > 0
     for row, expected in zip(rows(run), rows(other), strict=True):
@@ -86,6 +95,16 @@ def assert_same_training(run: Run, other: Run, step: int) -> None:
             assert row[name] == pytest.approx(expected[name], rel=1e-5, abs=2e-5), (name, row, expected)
     found, expected = weights(run, step), weights(other, step)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
+    torch.testing.assert_close(statistics(run, step), statistics(other, step), rtol=1e-4, atol=1e-5)
+
+
+def assert_same_figures(found: Any, expected: Any) -> None:
+    """Of one run, measured by two processes and by one."""
+    assert found.keys() == expected.keys()
+    assert found["total_draws"] == expected["total_draws"] < found["num_samples"] * found["num_examples"]
+    for name in ("nll", "elbo", "effective_sample_size", "shuffled_gain", "bleu", "ppl"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-6), name
+    assert found["nll_ladder"].keys() == expected["nll_ladder"].keys()
 
 
 def wait_for_step(run: Run, step: int, process: subprocess.Popen[str]) -> None:
@@ -102,7 +121,9 @@ def assert_gone_on_with_in_one(run: Run, folder: Path, num_steps: int) -> None:
     assert_same_training(run, alone, num_steps)
 
 
-def test_two_processes_train_what_one_trains_and_stop_together(corpus: Path, tmp_path: Path) -> None:
+def test_two_processes_train_and_measure_what_one_does_and_stop_together(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with launched("tests/trained_together.py", corpus, tmp_path) as together:
         alone = train_all(corpus, tmp_path / "alone")
         run = Run(tmp_path / "long")
@@ -114,8 +135,10 @@ def test_two_processes_train_what_one_trains_and_stop_together(corpus: Path, tmp
         assert any("passed over" in row.get("alarm", "") for row in rows(alone[name]))
         assert errors.count(f"run {tmp_path / name}\n") == 1  # the first process alone speaks
         assert not (tmp_path / name / "lock").exists()
-    assert out == ""
     assert together.returncode != 0
+    capsys.readouterr()
+    measure(Run(tmp_path / "controlvae"))
+    assert_same_figures(json.loads(out), json.loads(capsys.readouterr().out))
     stopped_at = run.checkpoint("last")[0].step
     assert stopped_at >= 10
     assert errors.count(f"latent.training.interruption.Stopped: stopped at step {stopped_at}; go on with: ") == 2
@@ -203,11 +226,15 @@ def test_a_model_without_layers_is_not_sharded(corpus: Path) -> None:
         Sharded(model, writes=True)
 
 
-def test_running_statistics_are_refused_in_several_processes(corpus: Path) -> None:
+def test_running_statistics_of_another_kind_are_refused_in_several_processes(corpus: Path) -> None:
     recipe = tiny_recipe(corpus, recipe="bnvae2020")
     model = build_state(TEXT.read(recipe, None), recipe.train).model
+    check_statistics(model, 2)
+    model.decoder = nn.BatchNorm1d(3)
     check_statistics(model, 1)
-    with pytest.raises(ValueError, match=r"running_mean.*train it in one process"):
+    with pytest.raises(
+        ValueError, match=r" \(decoder\.running_mean, decoder\.running_var\), .*train it in one process$"
+    ):
         check_statistics(model, 2)
 
 

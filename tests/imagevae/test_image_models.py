@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from noise_taken import noise_after_draws
 from safetensors.torch import load_file, save_file
 from tiny import tiny_image_recipe
 from torch import Tensor
@@ -174,6 +175,12 @@ def test_the_encoder_is_found_and_the_prior_can_be_drawn_from(config: Any) -> No
     terms = model(batch, 2)
     assert terms.prior.sample((2,)).shape == terms.z.shape
     assert not terms.prior.sample((2,)).requires_grad
+
+
+@EVERY_MODEL
+def test_draws_take_as_much_noise_whether_or_not_they_are_decoded(config: Any) -> None:
+    """By which a process passes over the draws that another weighs."""
+    assert torch.equal(*noise_after_draws(built(config), images(config)))
 
 
 @EVERY_MODEL

@@ -116,21 +116,33 @@ def test_inner_steps_begin_with_the_step_s_own_batch_and_draw_others_of_its_epoc
     assert set(seen) == set(range(14, 21))
 
 
-def test_inner_steps_end_where_the_loss_has_risen_since_the_comparison_before() -> None:
-    """The batch drawn decides: its loss is its number."""
+def test_each_of_several_batches_a_step_goes_its_own_way_through_its_epoch() -> None:
+    state = fresh()
+    state.batches_per_step, state.step = 3, 2  # numbers 6, the last of its epoch, 7 and 8
+    (row,) = stepped(state, AggressiveUpdate(max_inner_steps=60, compare_every=100), 1)
+    ways = [state.model.seen[place::3] for place in range(3)]
+    assert [(way[0], way[-1], len(way)) for way in ways] == [(6, 6, 61), (7, 7, 61), (8, 8, 61)]
+    assert [set(way) for way in ways] == [set(range(7)), set(range(7, 14)), set(range(7, 14))]
+    assert len({tuple(number % 7 for number in way[1:-1]) for way in ways}) == 3
+    assert row["cost"] == 61
+
+
+@pytest.mark.parametrize("num_batches", [1, 4])
+def test_inner_steps_end_where_the_loss_has_risen_since_the_comparison_before(num_batches: int) -> None:
+    """The batches drawn decide: their loss is their number."""
 
     class Counting(Small):
         def log_likelihood(self, z: Tensor, batch: VectorBatch) -> Tensor:
             return super().log_likelihood(z, batch) * 0 - 1000.0 * batch.indices[0]
 
     state = fresh()
-    state.model = Counting()
+    state.model, state.batches_per_step = Counting(), num_batches
     state.optimizer = torch.optim.AdamW(state.model.parameters(), lr=0.0)
     stepped(state, AggressiveUpdate(max_inner_steps=99, compare_every=3), 1)
-    inner = state.model.seen[:-1]
-    sums = [sum(inner[i : i + 3]) for i in range(0, len(inner), 3)]
-    assert len(inner) % 3 == 0
-    assert len(inner) < 99
+    inner, of_three = state.model.seen[:-num_batches], 3 * num_batches
+    sums = [sum(inner[i : i + of_three]) for i in range(0, len(inner), of_three)]
+    assert len(inner) % of_three == 0
+    assert len(inner) < 99 * num_batches
     assert sums[-1] > sums[-2]
     assert all(later <= earlier for earlier, later in itertools.pairwise(sums[:-1]))
 

@@ -34,6 +34,13 @@ def rewrite_sentences(run, **changes):
     pq.write_table(pa.table({name: column for name, column in columns.items() if column is not None}), path)
 
 
+def test_of_several_processes_the_first_alone_keeps_them(tmp_path, monkeypatch):
+    for rank, is_kept in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        save_measures(Run(tmp_path), measured(*sentences()))
+        assert (tmp_path / "measures").exists() is is_kept
+
+
 def refused(run, name, *words):
     with pytest.raises(StoredMeasuresError) as caught:
         load_measures(KIND, run, "test")
