@@ -36,4 +36,4 @@ def in_touch() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ProcessError(f"another process of the training has ended, its own message says why ({reason})") from error
+        raise ProcessError(f"another of the processes has ended, its own message says why ({reason})") from error

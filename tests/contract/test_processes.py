@@ -182,7 +182,7 @@ def test_a_killed_process_ends_the_other_and_one_goes_on(corpus: Path, tmp_path:
         os.kill(ranks(process)[1], signal.SIGKILL)
         out, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "error: another process of the training has ended, its own message says why" in errors
+    assert "error: another of the processes has ended, its own message says why" in errors
     assert re.search(r"rank *: 1 .*\n *exitcode *: -9 ", errors), errors
     assert out == ""
     assert not (run.path / "lock").exists()
@@ -261,4 +261,4 @@ def test_a_process_that_cannot_be_reached_is_one_line(monkeypatch: pytest.Monkey
     with pytest.raises(ProcessError) as caught:
         add_up(OneOfTwo(cpu=True), [torch.zeros(2)])
     reason = "its own message says why (Connection closed by peer)"
-    assert str(caught.value) == f"another process of the training has ended, {reason}"
+    assert str(caught.value) == f"another of the processes has ended, {reason}"
