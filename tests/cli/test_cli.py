@@ -188,6 +188,7 @@ def test_a_finished_run_resumes_to_nothing_new(run: Path, tmp_path: Path) -> Non
         (["quickstart", "--out", "no/where/report.html"], 2, ["no/where/report.html"]),
         (["quickstart", "--set", "corpus.kind=files"], 2, ["embedded corpus"]),
         (["sample", "{run}", "--seed", "-1"], 2, ["--seed"]),
+        (["compare", "{run}", "--seed", "99999999999999999999"], 2, ["--seed", "0<=x<="]),
         (["sample", "{run}", "--decoding", "greedy", "--beam-size", "3"], 2, ["size", "unexpected key"]),
         (["measure", "nowhere"], 2, ["no run found"]),
         (["measure", "{run}", "--split", "dev"], 1, ["dev", "train, valid, test"]),
