@@ -93,9 +93,9 @@ def recipes(as_json: bool) -> None:
     from latent.training import list_recipes
     from latent.training.console import Shown
 
-    found = list_recipes([side.folder for side in sides()])
-    rows = [{"name": each.name, "summary": each.summary} for each in found]
-    show_result(as_json, Shown(rows, [f"{each.name:<18} {each.summary}" for each in found]))
+    found = {each.name: each.summary for each in list_recipes([side.folder for side in sides()])}
+    rows = [{"name": name, "summary": summary} for name, summary in found.items()]
+    show_result(as_json, Shown(rows, [f"{name:<{max(map(len, found))}}  {summary}" for name, summary in found.items()]))
 
 
 @cli.command()

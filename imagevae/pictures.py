@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from latent.training.files import write_atomically
+from latent.training.files import check_place, write_atomically
 
 PIXELS_PER_CELL = 56  # of the shorter side of an image on the page, at least
 DPI = 100
@@ -94,7 +94,6 @@ def _frames(
 
 def save_png(path: Path, content: bytes) -> Path:
     """Write the picture, whole or not at all. Raises ValueError for a path that is no file's."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise ValueError(f"{path}: a file in a folder that exists is needed")
+    check_place(path)
     write_atomically(path, content)
     return path

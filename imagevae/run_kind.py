@@ -71,7 +71,7 @@ KIND: RunKind[TrainedImages, ImageMeasures, Pictures] = RunKind(
     },
     rows_of_some={
         "foreground_iou_at_prior_mean": Row("IoU of the foreground, mean over images", 4),
-        "foreground_iou_of_averaged": Row("  of averaged probabilities", 4),
+        "foreground_iou_of_averaged": Row("IoU of averaged probabilities", 4),
     },
     of_some=overlaps,
     by_example=(*BY_EXAMPLE, "bits_per_dimension", "squared_error"),

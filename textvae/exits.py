@@ -32,8 +32,13 @@ def run_command_line(cli: click.Group) -> None:
 
 
 def shown(error: Exception) -> str:
-    """An error's first two lines, cut where they are long, without control characters: it may quote anybody's file."""
-    lines = (str(error).strip().splitlines() or [type(error).__name__])[:2]
+    """An error's first two lines, cut where they are long, without control characters: it may quote anybody's file.
+
+    Of the system's errors the file and the reason, as of ours, without the number.
+    """
+    file, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+    said = f"{file}: {reason}" if file is not None and reason else str(error)
+    lines = (said.strip().splitlines() or [type(error).__name__])[:2]
     return "\n".join(_printable(line if len(line) <= LONGEST else f"{line[:LONGEST]} …") for line in lines)
 
 

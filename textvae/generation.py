@@ -16,7 +16,7 @@ from corpora.texts import Texts
 from latent.distributions import concatenate, take
 from latent.distributions.paths import PATHS, positions
 from latent.measures.split import evaluating, restore_order
-from latent.training.files import write_atomically
+from latent.training.files import check_place, write_atomically
 from latent.training.parquet import parquet_bytes
 from textvae.decoding import Decoding
 from textvae.reconstruction import texts_of
@@ -101,9 +101,11 @@ def encode_file(trained: Trained, source: Path, target: Path) -> Texts:
     """Write each sentence's posterior to a Parquet file: line, text, tokens, unknown words, mean, standard deviation.
 
     `num_tokens` counts `</s>`; a sentence longer than the run's max_length is encoded as far as that. Returns the
-    sentences. Raises ValueError for a source that is no such text and for a run without a latent variable.
+    sentences. Raises ValueError for a source that is no such text, for a run without a latent variable and, before the
+    work, for a target in no folder.
     """
     _require_z(trained, "encode")
+    check_place(target)
     texts = read_sentences(source)
     sentences = trained.encoded(texts.sentences)
     q = posterior_of(trained, sentences)

@@ -31,9 +31,8 @@ def run_names(context: click.Context, parameter: click.Parameter, incomplete: st
 RECIPE = click.argument("recipe", shell_complete=recipe_names)
 RUN = click.argument("run", shell_complete=run_names)
 SAMPLES = click.IntRange(1, 1_000_000)
-SEED = click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
-)
+SEEDS = click.IntRange(0, 2**63 - 1)
+SEED = click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the random numbers.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on standard output.")
 OUT = click.option("--out", type=click.Path(path_type=Path), help="Of an image run: the PNG to write.")
 LABEL = click.option("--label", type=click.IntRange(min=0), help="Of a conditional image run: the class to draw.")
@@ -76,9 +75,7 @@ COMPARISON = (
     SPLIT,
     click.option("--samples", type=SAMPLES, help="Measure again where K, the importance samples, is another."),
     click.option("--limit", type=click.IntRange(min=2), help="Measure again where the number of examples is another."),
-    click.option(
-        "--seed", type=click.IntRange(min=0), help="Measure again where the seed of the measuring is another."
-    ),
+    click.option("--seed", type=SEEDS, help="Measure again where the seed of the measuring is another."),
     click.option("--html", type=click.Path(path_type=Path), help="Write a report there: one page, nothing beside it."),
     click.option("--csv", is_flag=True, help="Print CSV instead of tables; --json goes before it."),
     JSON,

@@ -118,8 +118,8 @@ CORPUS_ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
     "75 %, 95 %": lambda split: f"{split['length_quantiles']['0.75']:.0f}, {split['length_quantiles']['0.95']:.0f}",
     "longest": lambda split: f"{split['length_quantiles']['1']:.0f}",
     "unknown words": lambda split: f"{split['unknown_rate']:.2%}",
-    "duplicates in the split": lambda split: f"{split['duplicates']:,}",
-    "sentences of train in it": lambda split: f"{split['overlap']:,} ({split['overlap_share']:.2%})",
+    "duplicates in the split, as tokenised": lambda split: f"{split['duplicates']:,}",
+    "sentences of train in it, as tokenised": lambda split: f"{split['overlap']:,} ({split['overlap_share']:.2%})",
     "empty lines skipped": lambda split: f"{split['empty_lines']:,}",
     "sentences cut to max_length": lambda split: f"{split['sentences_cut']:,}",
 }

@@ -8,6 +8,8 @@ from latent.measures import BoundMeasures
 from latent.reporting.run_kind import MeasuredRun
 from latent.training import Recipe
 
+IN_YAML = {None: "null", True: "true", False: "false"}
+
 
 def reasons_against(run: MeasuredRun, baseline: MeasuredRun) -> tuple[str, ...]:
     """Why the figures of two runs may not be compared, in words: nothing where they may."""
@@ -62,6 +64,6 @@ def _flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _shown(value: object) -> str:
-    """A setting as text; what would move a terminal's cursor or turn its line around is written as an escape."""
-    text = str(value)
+    """A setting as --set takes it; what would move a terminal's cursor or turn its line around becomes an escape."""
+    text = IN_YAML[value] if value is None or type(value) is bool else str(value)
     return text if text.isprintable() else ascii(text)

@@ -11,7 +11,7 @@ from latent.reporting.comparability import differing_settings
 from latent.reporting.comparison import Comparison, Difference
 from latent.reporting.pooling import Figure, Group, SeedSpread
 from latent.reporting.run_kind import Row
-from latent.reporting.tables import TextTable, negated, shown, table_lines
+from latent.reporting.tables import TextTable, negated, rounded, shown, table_lines
 
 OVER_SEEDS = (
     "over seeds: standard deviation, least and greatest figure of the seeds, and Student's 95 % interval of their mean "
@@ -221,5 +221,5 @@ def _spread(figure: Figure, row: Row) -> str:
     digits = max(row.digits, 1)
     if row.sign < 0:
         ends = (-spread.maximum, -spread.minimum, -spread.high, -spread.low)
-    least, greatest, low, high = (f"{end:,.{digits}f}" for end in ends)
+    least, greatest, low, high = (rounded(end, digits) for end in ends)
     return f"sd {spread.sd:,.{digits}f}, {least} to {greatest}, mean {low} to {high}"

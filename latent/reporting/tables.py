@@ -23,13 +23,18 @@ def shown(estimate: Estimate, digits: int = 2) -> str:
     """A figure with half the width of its interval, or with its ends where they lie unevenly."""
     if math.isnan(estimate.low):
         return "undefined"
-    value, low, high = (f"{x:,.{digits}f}" for x in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (rounded(x, digits) for x in (estimate.value, estimate.low, estimate.high))
     if estimate.low == estimate.high:
         return value
     below, above = estimate.value - estimate.low, estimate.high - estimate.value
     if abs(above - below) < 10**-digits:
         return f"{value} ± {above:,.{digits}f}"
     return f"{value} [{low}, {high}]"
+
+
+def rounded(number: float, digits: int) -> str:
+    """A number to so many decimals; what rounds to nothing has no sign."""
+    return f"{number:z,.{digits}f}"
 
 
 def measures_table(measures: Mapping[str, MeasuresT], rows: Rows[MeasuresT], examples: str) -> TextTable:
@@ -61,10 +66,10 @@ BOUND_ROWS: Rows[Any] = {
     "mutual information": lambda m: f"{shown(m.mutual_information)} (at most {m.mutual_information_ceiling:.2f})",
     "KL of all posteriors together": lambda m: shown(m.marginal_kl),
     "active units": lambda m: shown(m.active_units, 0),
-    "latent dimensions": lambda m: f"{len(m.kl_per_dimension) or ''}",
     "  at 0.001, at 0.1": lambda m: f"{m.active_units_at_0_001}, {m.active_units_at_0_1}",
-    "shuffled-z gain": lambda m: shown(m.shuffled_gain),
+    "latent dimensions": lambda m: f"{len(m.kl_per_dimension) or ''}",
     "prior-z gain": lambda m: shown(m.prior_gain),
+    "shuffled-z gain": lambda m: shown(m.shuffled_gain),
 }
 
 

@@ -62,8 +62,8 @@ def read_tree(path: Path) -> Tree:
 def apply_overrides(tree: Tree, overrides: Iterable[str], exclusive: tuple[str, ...] = ()) -> Tree:
     """Return the tree with `a.b=value` applied, values read as YAML, and of `a+={b: value, …}` every key.
 
-    `exclusive` names keys of which one replaces the others. Raises ConfigError for an override that is not of that
-    form or leads through something that is not a mapping.
+    `exclusive` names keys of which one, given a value, replaces the others. Raises ConfigError for an override that is
+    not of that form or leads through something that is not a mapping.
     """
     tree = copy.deepcopy(tree)
     for override in overrides:
@@ -84,7 +84,7 @@ def apply_overrides(tree: Tree, overrides: Iterable[str], exclusive: tuple[str, 
 def _put(tree: Tree, path: str, value: Any, override: str, exclusive: tuple[str, ...]) -> None:
     keys = path.split(".")
     for rival in exclusive:
-        if path in exclusive and rival != path:
+        if path in exclusive and rival != path and value is not None:
             _parent(tree, rival.split("."), override).pop(rival.split(".")[-1], None)
     _parent(tree, keys, override)[keys[-1]] = value
 

@@ -99,12 +99,24 @@ def write_synced(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
+def check_place(path: Path) -> None:
+    """Raise ValueError for a path that no file can be written to: before the work, not after it."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: a file in a folder that exists is needed")
+
+
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file that is never seen half-written; on an error the file of that name is as it was."""
+    """Write a file that is never seen half-written; on an error the file of that name is as it was.
+
+    Raises OSError, which names the file that was to be written.
+    """
     temporary = temporary_name(path)
     try:
         write_synced(temporary, content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -52,7 +52,7 @@ def test_the_tables_show_them(runs: list[Run]) -> None:
     printed = invoked("compare", *(run.path for run in runs))
     figures, differences = printed.split("differences from")
     for part in (figures, differences):
-        assert part.count("IoU of the foreground, mean over images") == part.count("of averaged probabilities") == 1
+        assert part.count("IoU of the foreground, mean over images") == part.count("IoU of averaged probabilities") == 1
     rows = csv.DictReader(io.StringIO(invoked("compare", *(run.path for run in runs), "--csv")))
     assert [row["figure"] for row in rows if row["figure"] in NAMES and row["difference"]] == list(NAMES)
 

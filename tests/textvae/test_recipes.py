@@ -70,6 +70,7 @@ def test_epochs_replace_steps_and_steps_epochs() -> None:
     assert (by_epochs.steps, by_epochs.num_steps(batches_per_epoch=7)) == (None, 14)
     again = lstm("train.epochs=2", "train.steps=5").train
     assert (again.epochs, again.num_steps(batches_per_epoch=7)) == (None, 5)
+    assert lstm("train.steps=5", "train.epochs=null").train.steps == 5  # in either order, null replaces nothing
 
 
 def test_several_keys_of_a_part_are_set_at_once_and_the_others_stay() -> None:

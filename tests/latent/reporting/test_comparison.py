@@ -206,6 +206,13 @@ def test_differing_settings_are_dotted_and_complete():
     assert settings_table(compare_measured(runs)).heads == ("", "a", "b")
 
 
+def test_a_setting_is_written_as_it_is_set():
+    runs = [measured_run("a", "model.bidirectional=false"), measured_run("b", "objective.mmd={weight: 1}")]
+    changed = differing_settings([run.recipe for run in runs])
+    assert changed["model.bidirectional"] == ("false", "true")
+    assert changed["objective.mmd"] == ("null", "–")
+
+
 def test_a_setting_that_somebody_sent_cannot_move_the_cursor():
     runs = [measured_run("a"), measured_run("b", "corpus.kind=files", r'corpus.path="/x\e[2J\n\u202eabc"')]
     changed = differing_settings([run.recipe for run in runs])
