@@ -262,7 +262,7 @@ def sweep(file: Path, out: Path, workers: int, address: str | None) -> None:
 
     config, pool = read_sweep(file), pool_of(address, workers)
     kind_of = lambda run: verbs(found_run(str(run.path))[1], "run_kind").KIND  # noqa: E731
-    table, num_failed = run_sweep(config, out, pool, kind_of, lambda line: click.echo(line, err=True))
+    table, num_failed = run_sweep(config, out, pool, found_recipe, kind_of, lambda line: click.echo(line, err=True))
     click.echo(table)
     sys.exit(1 if num_failed else 0)
 

@@ -24,7 +24,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from latent.reporting.processes import Job, Pool, run_jobs
 from latent.reporting.run_kind import AnyKind
 from latent.reporting.stored_measures import load_measures
-from latent.training import ConfigError, Run, Schema, read_tree
+from latent.training import ConfigError, Run, Schema, Side, check_recipe, read_tree
 from latent.training.files import read_json, read_plain, write_atomically
 from latent.training.lock import break_lock
 from latent.training.parquet import parquet_bytes
@@ -33,6 +33,7 @@ TABLE = "sweep.parquet"
 MAX_TRIALS = 10_000  # each of them a training: more is a mistake
 Status = Literal["new", "trained", "done", "failed"]
 Say = Callable[[str], None]
+ReadRecipe = Callable[[str, tuple[str, ...]], tuple[Path, Side[Any], Any]]  # by name, with its overrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,11 @@ class Trial:
         return self.out / self.name
 
     @property
+    def is_started(self) -> bool:
+        """Whether there is a run: its training goes on by what stands in it, and reads the recipe no more."""
+        return (self.path / "config.yaml").exists()
+
+    @property
     def log(self) -> Path:
         """What its processes print."""
         return self.record.with_suffix(".log")
@@ -155,14 +161,17 @@ class Progress:
 
 
 def run_sweep(
-    config: SweepConfig, out: Path, pool: Pool, kind_of: Callable[[Run], AnyKind], say: Say
+    config: SweepConfig, out: Path, pool: Pool, read: ReadRecipe, kind_of: Callable[[Run], AnyKind], say: Say
 ) -> tuple[Path, int]:
     """Train and measure what has not been yet, as many trials at a time as the pool has; its table, how many failed.
 
-    The table is written anew after every trial. A signal stops the trainings, each of which saves first.
+    The table is written anew after every trial. A signal stops the trainings, each of which saves first. Raises
+    ConfigError, with nothing started, where the recipe of one that is to be trained is not right.
     """
     trials = config.trials(out)
-    jobs = [_job(trial, config.measure, say) for trial in trials if trial.read().status != "done"]
+    pending = [trial for trial in trials if trial.read().status != "done"]
+    _check([trial for trial in pending if not trial.is_started], read)
+    jobs = [_job(trial, config.measure, say) for trial in pending]
     say(f"{len(trials)} trials, {len(trials) - len(jobs)} done before")
     out.mkdir(parents=True, exist_ok=True)
     table = out / TABLE
@@ -171,13 +180,29 @@ def run_sweep(
     return table, sum(trial.read().status == "failed" for trial in trials)
 
 
+def _check(trials: Sequence[Trial], read: ReadRecipe) -> None:
+    """Raise ConfigError, in one line, for the first that `train --dry-run` would refuse; of the seeds one is tried."""
+    different: dict[tuple[str, str], Trial] = {}
+    for trial in trials:
+        different.setdefault((trial.recipe, json.dumps(trial.point)), trial)
+    for trial in different.values():
+        try:
+            _, side, recipe = read(trial.recipe, trial.overrides)
+            check_recipe(side, recipe)
+        except (ValueError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"sweep: {trial.name}: {reason}; mend it in the sweep's file: none was started"
+            ) from error
+
+
 def _job(trial: Trial, measure: MeasureConfig, say: Say) -> Job:
     """The commands that are left of a trial, in their order."""
 
     def commands() -> Iterator[list[str]]:
         textvae = [sys.executable, "-m", "cli"]
         progress, begun = trial.read(), time.monotonic()
-        started = (trial.path / "config.yaml").exists()
+        started = trial.is_started
         if trial.record.exists() and not started:
             shutil.rmtree(trial.path, ignore_errors=True)  # a kill came before the folder was a run
         trial.write(progress)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from tiny import tiny_recipe, write_corpus
 
+import cli
 from latent.reporting.cluster import pool_of
 from latent.reporting.processes import Job, LostError, run_jobs
 from latent.reporting.sweep import read_sweep, run_sweep
@@ -107,7 +108,7 @@ def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_checkpoint(cluste
     killer.start()
     said: list[str] = []
     table, num_failed = run_sweep(
-        read_sweep(path), tmp_path / "o", pool_of(cluster.address, 1), lambda _: KIND, said.append
+        read_sweep(path), tmp_path / "o", pool_of(cluster.address, 1), cli.found_recipe, lambda _: KIND, said.append
     )
     killer.join()
     assert lost_at, trial.log.read_text()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from tiny import tiny_recipe, write_corpus
+from typed import textvae
 
+import cli
 from latent.reporting.processes import Here, Job, run_jobs
 from latent.reporting.sweep import read_sweep, run_sweep, runs_of_table
 from latent.training import ConfigError, Run, find_run
@@ -74,7 +78,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     config = read_sweep(written(folder / "s.yaml", recipes=[str(recipe)], grid=grid, measure={"samples": 2}))
     said: list[str] = []
     for _ in range(2):
-        table, num_failed = run_sweep(config, folder / "out", Here(2), lambda run: KIND, said.append)
+        table, num_failed = run_sweep(config, folder / "out", Here(2), cli.found_recipe, lambda run: KIND, said.append)
         assert num_failed == 1
     return table, said
 
@@ -101,7 +105,45 @@ def test_other_settings_under_the_same_name_are_refused(swept: tuple[Path, list[
         set=["train.log_steps=7"],
     )
     with pytest.raises(ConfigError, match="other settings than the sweep has now; choose another --out"):
-        run_sweep(read_sweep(path), table.parent, Here(1), lambda run: KIND, print)
+        run_sweep(read_sweep(path), table.parent, Here(1), cli.found_recipe, lambda run: KIND, print)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"grid": {"objective.free_bits": [0.1, -1]}}, "tiny/free_bits=-1_s0: tiny.yaml: objective.free_bits: .*-1"),
+        ({"grid": {"objective.free_bit": [0.1]}}, "tiny/free_bit=0.1_s0: tiny.yaml: objective.free_bit: unexpected"),
+        ({"grid": {"update": [{"kind": "joint"}, {"kind": "vae_gan"}]}}, "update=kindvae_gan_s0: update.kind: vae_gan"),
+        ({"set": ["corpus.kind=book"]}, "as-is_s0: tiny.yaml: corpus.kind: 'book' is none of"),
+    ],
+    ids=["range", "key", "checked", "corpus"],
+)
+def test_a_trial_that_cannot_be_is_found_before_the_first_is_started(
+    content: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(TEXT.schema.dump(tiny_recipe(tmp_path / "no-corpus-is-read.txt")), "utf-8")
+    path = written(tmp_path / "s.yaml", recipes=[str(recipe)], seeds=[0, 1], **content)
+    done = textvae("sweep", path, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert re.fullmatch(f"error: sweep: .*{message}.*; mend it in the sweep's file: none was started", done.stderr[:-1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_done_is_not_refused_when_its_recipe_is_gone(swept: tuple[Path, list[str]], tmp_path: Path) -> None:
+    out = shutil.copytree(swept[0].parent, tmp_path / "out")
+    recipe = tmp_path / "gone" / "tiny.yaml"
+    config = read_sweep(
+        written(tmp_path / "s.yaml", recipes=[str(recipe)], grid={"model.latent_size": [2]}, measure={"samples": 2})
+    )
+    said: list[str] = []
+    _, num_failed = run_sweep(config, out, Here(1), cli.found_recipe, lambda run: KIND, said.append)
+    assert (num_failed, said) == (0, ["1 trials, 1 done before"])
+    for path in (out / "trials").glob("*latent_size=2_s0.json"):
+        path.unlink()
+    shutil.rmtree(out / "tiny")
+    with pytest.raises(ConfigError, match=r"sweep: tiny/latent_size=2_s0: .*tiny.yaml: cannot be read"):
+        run_sweep(config, out, Here(1), cli.found_recipe, lambda run: KIND, said.append)
 
 
 def test_what_is_no_table_of_a_sweep_is_refused(tmp_path: Path) -> None:
