@@ -108,7 +108,7 @@ def show(recipe: str, overrides: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("recipe", required=False, shell_complete=options.recipe_names)
+@click.argument("recipe", required=False, type=options.NAME, shell_complete=options.recipe_names)
 @options.SET
 @options.training_options
 def train(
@@ -156,7 +156,7 @@ def gaps(context: click.Context, /, checkpoint: str, as_json: bool, **_: Any) ->
 
 
 @cli.command()
-@click.argument("runs", nargs=-1, required=True, shell_complete=options.run_names)
+@click.argument("runs", nargs=-1, required=True, type=options.NAME, shell_complete=options.run_names)
 @options.comparison_options
 def compare(runs: tuple[str, ...], html: Path | None, csv: bool, as_json: bool, **asked: Any) -> None:
     """Put RUNS, or those of a sweep's table, side by side, with paired differences and seeds pooled."""

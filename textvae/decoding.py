@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from corpora.tokenizer import BOS, EOS, PAD
@@ -191,7 +191,7 @@ class Beam:
     """
 
     kind: Literal["beam"] = "beam"
-    size: PositiveInt = 5
+    size: Annotated[int, Field(ge=1, le=100)] = 5  # a step costs as much as so many sentences
     length_penalty: Annotated[float, Field(ge=0, le=10)] = 0.6
 
     def normalizer(self, length: int) -> float:

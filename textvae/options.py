@@ -1,5 +1,6 @@
 """Options and arguments that the verbs share, and their tab completion; nothing here imports torch until it is used."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,30 @@ Option = Callable[[Callable[..., None]], Callable[..., None]]
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
 
 
+class _Name(click.types.StringParamType):
+    """What a recipe, a run or a checkpoint is called."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        found: str = super().convert(value, param, ctx)
+        if not found.strip():
+            self.fail("it is empty; is a shell variable not set?", param, ctx)
+        return found
+
+
+class _Positive(click.FloatRange):
+    """A number above 0, and finite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return found
+
+
+NAME = _Name()
+POSITIVE = _Positive(min=0, min_open=True)
+
+
 def recipe_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Tab completion of recipes, from the file names alone."""
     root = Path(__file__).parents[1]
@@ -28,8 +53,8 @@ def run_names(context: click.Context, parameter: click.Parameter, incomplete: st
     return [name for name in names if name.startswith(incomplete)]
 
 
-RECIPE = click.argument("recipe", shell_complete=recipe_names)
-RUN = click.argument("run", shell_complete=run_names)
+RECIPE = click.argument("recipe", type=NAME, shell_complete=recipe_names)
+RUN = click.argument("run", type=NAME, shell_complete=run_names)
 SAMPLES = click.IntRange(1, 1_000_000)
 SEEDS = click.IntRange(0, 2**63 - 1)
 SEED = click.option("--seed", type=SEEDS, default=0, show_default=True, help="Seed of the random numbers.")
@@ -43,24 +68,28 @@ PRECISION = click.option(
     show_default=True,
     help="Of the decoder's products in the NLL; auto takes bf16 where it is fast and within 0.02 nats of fp32.",
 )
-CHECKPOINT = click.option("--checkpoint", default="best", show_default=True, help="best, last or step-000500.")
+CHECKPOINT = click.option(
+    "--checkpoint", type=NAME, default="best", show_default=True, help="best, last or step-000500."
+)
 EVERY = "all"
 
 
 TRAINING = (
     click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/RECIPE/TIME_sSEED."),
-    click.option("--resume", metavar="RUN", help="Go on with a run that was stopped; --set may lengthen it."),
+    click.option(
+        "--resume", type=NAME, metavar="RUN", help="Go on with a run that was stopped; --set may lengthen it."
+    ),
     click.option("--dry-run", is_flag=True, help="Check the recipe, print it resolved and stop."),
     click.option(
         "--profile", is_flag=True, help="Write where the time of steps 23 to 32 goes to the run's profile.txt."
     ),
 )
 
-SPLIT = click.option("--split", default="test", show_default=True, help="train, valid or test.")
+SPLIT = click.option("--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True)
 MEASURING = (
     SPLIT,
     click.option("--samples", type=SAMPLES, default=100, show_default=True, help="Importance samples of each example."),
-    click.option("--half-width", type=float, help="Stop drawing where the noise in the NLL is within so many nats."),
+    click.option("--half-width", type=POSITIVE, help="Stop drawing where the noise in the NLL is within so many nats."),
     PRECISION,
     click.option("--limit", type=click.IntRange(min=2), help="Measure so many examples of the split, chosen by seed."),
     click.option("--refine", type=click.IntRange(1, 1_000_000), help="Beside it, the bound of q refined by N steps."),
@@ -89,6 +118,7 @@ GAPS = (
     click.option("--temperatures", type=click.IntRange(min=1), default=500, show_default=True, help="Of each chain."),
     click.option(
         "--checkpoint",
+        type=NAME,
         default="best",
         show_default=True,
         help=f"best, last, step-000500, or {EVERY}: the gaps over training, as a table and a picture.",
@@ -111,16 +141,26 @@ SWEEPING = (
 )
 
 TEXT_ONLY = ("decoding", "temperature", "top_k", "top_p", "beam_size", "from_sample", "file")
+OF_DECODING = {"temperature": "--temperature", "top_k": "--top-k", "top_p": "--top-p", "size": "--beam-size"}
 IMAGE_ONLY = ("out", "label", "images")
 
 
 def options_of(side: str, context: click.Context) -> dict[str, Any]:
-    """The command's options that a run of this side takes. Raises UsageError for one that it does not take."""
-    foreign = IMAGE_ONLY if side == "text" else TEXT_ONLY
+    """The command's options that a run of this side takes. Raises UsageError for one that it does not take.
+
+    A command that cannot do without such an option is not for the side.
+    """
+    foreign, other = (IMAGE_ONLY, "image") if side == "text" else (TEXT_ONLY, "text")
     for parameter in context.command.params:
         name = str(parameter.name)
-        if name in foreign and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{parameter.opts[0]} is not for a run of the {side} side")
+        if name not in foreign or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        if parameter.required:
+            raise click.UsageError(
+                f"{context.params['run']}: {context.info_name} needs a run of the {other} side, "
+                f"and this is one of the {side} side"
+            )
+        raise click.UsageError(f"{parameter.opts[0]} is not for a run of the {side} side")
     return {name: value for name, value in context.params.items() if name not in foreign}
 
 
@@ -133,7 +173,7 @@ def generation_options(default: str) -> Callable[[Callable[..., None]], Callable
         click.option("--temperature", type=float, help="Of sampling; below 1 plays safe."),
         click.option("--top-k", type=int, help="Sample from the k likeliest words."),
         click.option("--top-p", type=float, help="Sample from the likeliest words of mass p (the nucleus)."),
-        click.option("--beam-size", type=int, help="Hypotheses kept by the beam."),
+        click.option("--beam-size", type=int, help="Hypotheses kept by the beam, 100 at most."),
         CHECKPOINT,
         SEED,
         JSON,
@@ -185,10 +225,17 @@ def chosen_decoding(
 
     Raises ConfigError for a setting that is out of range or belongs to another strategy.
     """
-    from latent.training import Schema
+    from latent.training import ConfigError, Schema
     from textvae.decoding import Decoding
 
     given = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "size": beam_size}
     settings = {name: value for name, value in given.items() if value is not None}
     schema: Schema[Decoding] = Schema(Decoding)
-    return schema.validate({"kind": decoding, **settings}, f"--decoding {decoding}")
+    source = f"--decoding {decoding}"
+    try:
+        return schema.validate({"kind": decoding, **settings}, source)
+    except ConfigError as error:
+        told = str(error)
+        for name, option in OF_DECODING.items():
+            told = told.replace(f"{source}: {name}:", f"{source} {option}:")
+        raise ConfigError(told) from error

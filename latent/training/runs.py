@@ -212,5 +212,5 @@ def find_run(name: str, root: Path | None = None) -> Run:
     if len(fitting) == 1:
         return Run(fitting[0])
     shown = ", ".join(str(p.relative_to(root)) for p in (fitting or runs)[-5:])
-    what = "several runs begin so" if fitting else "no such run"
-    raise RunError(f"{name}: {what} in {root} (among them: {shown})")
+    what, remedy = ("several runs begin so", "; write more letters") if fitting else ("no such run", "")
+    raise RunError(f"{name}: {what} in {root} (among them: {shown}){remedy}")

@@ -105,7 +105,7 @@ def test_an_interpolation_ends_at_the_reconstructions(conditional: TrainedImages
         (("reconstruct", "twelve"), "'twelve': of an image run, give numbers of test images"),
         (("reconstruct", "300"), "image 300: the test split has images 0 to 299"),
         (("interpolate", "1", "-1"), "No such option"),
-        (("measure", "--split", "dev"), "--split dev: no such split; there are train, valid, test"),
+        (("measure", "--split", "dev"), "'--split': 'dev' is not one of 'train', 'valid', 'test'"),
         (("measure", "--samples", "0"), "0 is not in the range"),
     ],
 )
