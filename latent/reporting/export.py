@@ -69,7 +69,7 @@ def _card(kind: AnyKind, run: Run, checkpoint: Checkpoint, found: dict[str, Meas
         f"tags: [variational-autoencoder, {kind.side.name}]",
         "---",
         "",
-        f"# {name}: a {recipe.model.kind} of {kind.examples}, trained by textvae",
+        f"# {name}: a model of {kind.examples} (`{recipe.model.kind}`), trained by textvae",
         "",
         f"Corpus `{recipe.corpus.kind}`, seed {recipe.train.seed}, {checkpoint.step:,} steps.",
         "",

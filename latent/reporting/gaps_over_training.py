@@ -51,7 +51,10 @@ def _row(step: int, gaps: Gaps) -> tuple[str, ...]:
 
 
 def gaps_png(steps: Sequence[int], found: Sequence[Gaps]) -> bytes:
-    """Both gaps against the step, in nats, each a line and the band of its 95 % intervals over the examples."""
+    """Both gaps against the step, in nats, each a line and the band of its 95 % intervals over the examples.
+
+    Of one checkpoint it has the two points, each with a bar.
+    """
     with matplotlib.style.context({**STYLE, "figure.facecolor": "white", "savefig.facecolor": "white"}):
         figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
         axes = figure.subplots()
@@ -60,7 +63,10 @@ def gaps_png(steps: Sequence[int], found: Sequence[Gaps]) -> bytes:
             values = [each.value for each in figures]
             axes.plot(steps, values, color=colour, linestyle=dash, marker="o", markersize=3, label=f"{name} gap")
             low, high = ([getattr(each, end) for each in figures] for end in ("low", "high"))
-            axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+            if len(steps) > 1:
+                axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+            else:  # a band of no width cannot be seen
+                axes.vlines(steps, low, high, color=colour, linestyle=dash)
         axes.set_xlabel("step of training")
         axes.set_ylabel("nats")
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))

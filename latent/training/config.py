@@ -109,6 +109,11 @@ def _explain(problem: Any, tree: Tree) -> str:
             continue
         keys.append(str(part))
         node = node.get(part) if type(node) is dict else None
+    if problem["type"] == "union_tag_invalid":
+        kinds = problem["ctx"]["expected_tags"].replace("'", "")
+        return f"{'.'.join([*keys, 'kind'])}: {problem['ctx']['tag']!r:.80} is none of: {kinds}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{'.'.join([*keys, 'kind'])}: this key is needed"
     got = json.dumps(problem["input"], default=str)
     reasons = {"unexpected_keyword_argument": "unexpected key", "missing": "this key is needed"}
     reason = reasons.get(problem["type"], problem["msg"].removeprefix("Value error, "))

@@ -1,6 +1,7 @@
 """A run given away: its weights, measures and card, and what may not be done with it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def test_it_holds_what_is_needed_and_no_more(exported: Run) -> None:
 def test_the_card_has_the_figures_with_their_intervals_and_the_recipe(finished: Run, exported: Run) -> None:
     card = (exported.path / "README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: textvae\n")
+    assert re.search(r"^# .+: a model of sentences \(`lstm`\), trained by textvae$", card, re.MULTILINE)
     assert finished.config_path.read_text("utf-8") in card
     kl = load_measures(KIND, finished, "test").figures.kl
     (row,) = [line for line in card.splitlines() if line.startswith("| KL |")]

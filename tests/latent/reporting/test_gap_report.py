@@ -1,5 +1,6 @@
 """`textvae gaps`: what is stored, taken up again, refused and said."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typed import textvae
 
 from latent.measures.gaps import Gaps, inference_gaps
 from latent.reporting import gap_report
+from latent.reporting.gaps_over_training import gaps_png
 from latent.reporting.plots import COLOURS
 from latent.training import RunError
 from textvae import verbs
@@ -131,6 +133,16 @@ def test_over_training_there_is_a_table_and_a_picture(trained: Trained) -> None:
     assert as_json["picture"] == str(picture)
     assert [each["step"] for each in as_json["checkpoints"]] == [10, 20, 30]
     assert all(each["amortisation"]["low"] <= each["amortisation"]["value"] for each in as_json["checkpoints"])
+
+
+def test_the_picture_of_one_checkpoint_shows_its_intervals() -> None:
+    """A bar of each gap, many times as high as its point."""
+    spread, zero = torch.linspace(-9, 9, 8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
+    gaps = Gaps(-20 - 2 * spread, -spread, zero, zero - 1, zero, zero, zero)
+    pixels = np.asarray(Image.open(io.BytesIO(gaps_png([30], [gaps]))).convert("RGB"))
+    of_gap = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS[:2]]
+    heights = [int((pixels == colour).all(-1).any(1).sum()) for colour in of_gap]
+    assert min(heights) > 0.1 * len(pixels)
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_said(tmp_path: Path) -> None:
