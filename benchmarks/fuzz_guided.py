@@ -29,7 +29,7 @@ class Chosen(random.Random):
     """Chance that takes its bits from bytes; where they end, all of them are 0."""
 
     def __init__(self, data: bytes) -> None:
-        super().__init__()
+        super().__init__(0)
         self._left = data
 
     def getrandbits(self, k: int, /) -> int:
