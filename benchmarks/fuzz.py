@@ -26,9 +26,10 @@ from typing import Any
 import torch
 import torch._dynamo  # it comes with the first optimizer, and takes a second or two
 
+from benchmarks.fuzz_examples import EXAMPLES
 from benchmarks.fuzz_guided import Chosen, explore, instrumented
 from benchmarks.fuzz_harness import Read, Tally, in_child, prepare, told_of
-from benchmarks.fuzz_targets import EXAMPLES, TARGETS, Target
+from benchmarks.fuzz_targets import TARGETS, Target
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks.fuzz_examples import EXAMPLES
 from benchmarks.fuzz_mutations import spoil
-from benchmarks.fuzz_targets import EXAMPLES, Target
+from benchmarks.fuzz_targets import Target
 from textvae.exits import shown
 
 SECONDS = 10  # of the processor, for a case
