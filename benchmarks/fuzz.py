@@ -100,8 +100,12 @@ def explored(tool: Any, target: Target, root: Path, seed: int, seconds: int) -> 
     end = time.monotonic() + seconds
 
     def work(tally: Tally, read: Read) -> None:
-        left = max(1, round(end - time.monotonic()))
-        explore(tool, lambda data: read(data.hex(), Chosen(data)), root / "kept", seed + tally.cases, left)
+        def read_in_time(data: bytes) -> None:
+            read(data.hex(), Chosen(data))
+            if time.monotonic() >= end:
+                os._exit(0)  # at once: no thread of a library's is waited for
+
+        explore(tool, read_in_time, root / "kept", seed + tally.cases)
 
     return told_of(target, root, lambda tally: time.monotonic() < end, work)
 

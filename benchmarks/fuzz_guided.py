@@ -58,14 +58,14 @@ def instrumented() -> Any:
     return tool
 
 
-def explore(tool: Any, read: Callable[[bytes], None], kept: Path, seed: int, seconds: int) -> None:
-    """Read what bytes make, for so long, and end the process. A folder has the bytes that led to new code."""
+def explore(tool: Any, read: Callable[[bytes], None], kept: Path, seed: int) -> None:
+    """Read what bytes make, until that ends the process. A folder has the bytes that led to new code."""
     rng = random.Random(seed)
     if not kept.exists():
         kept.mkdir()
         for number in range(NUM_FIRST):
             (kept / f"first-{number}").write_bytes(rng.randbytes(MOST_BYTES))
-    settings = {"max_total_time": seconds, "max_len": MOST_BYTES, "seed": seed + 1, "timeout": 0, "rss_limit_mb": 0}
+    settings = {"max_len": MOST_BYTES, "seed": seed + 1, "timeout": 0, "rss_limit_mb": 0}
     flags = [f"-{name}={value}" for name, value in settings.items()]
     tool.Setup([sys.argv[0], *flags, f"-artifact_prefix={kept.parent}/", str(kept)], read)
     tool.Fuzz()

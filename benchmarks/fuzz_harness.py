@@ -30,8 +30,6 @@ MEMORY = 2**31  # bytes
 LONGEST = 2_000  # characters of what is shown
 NAMES_A_KEY = re.compile(r"\b(corpus|model|objective|update|train|sweep|measure)\b|--set|^lstm.yaml: ")
 PROJECT = Path(__file__).parents[1]
-
-
 Read = Callable[[str, random.Random], None]  # a case by its name, of its chance
 
 
@@ -129,6 +127,7 @@ def listen(reading: int, tally: Tally, child: int) -> None:
                 tally.case = line["case"]
             else:
                 note(tally, **line)
+                tally.case = ""
 
 
 def note(tally: Tally, finding: str, seconds: float, peak: int, refused: bool) -> None:
