@@ -55,7 +55,7 @@ def call(context: click.Context, verb: str | None = None, **changed: Any) -> "Sh
     settings = {k: v for k, v in asked.items() if k not in ("run", "as_json")}
     trained = verbs(side).open_run(given, settings.pop("checkpoint"))
     for line in trained.warnings:
-        print_first(f"warning: {line}", sys.stderr)
+        print_first(f"warning: {line}", to_errors=True)
     shown: Shown = getattr(verbs(side), verb or str(context.command.name))(trained, **settings)
     return shown
 

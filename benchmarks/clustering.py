@@ -1,6 +1,6 @@
 """The clustering table: VaDE of several seeds on MNIST beside simpler methods, each seed printed, then the medians.
 
-    python benchmarks/clustering.py --data ../shared/data/mnist --out results --seeds 0 1 2
+    python -m benchmarks.clustering --data ../shared/data/mnist --out results --seeds 0 1 2
 
 A run that is there already is resumed, so the script may be stopped at any time.
 """
@@ -10,7 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +54,17 @@ def on_points(
     ]
 
 
-def on_pixels(recipe: ImageRecipe, seed: int) -> Found:
+def on_pixels(settings: Iterable[str], seed: int) -> Found:
     """Simpler methods on grey levels: a diagonal mixture of one start, spectral clustering of some test images."""
-    splits = load_images(replace(recipe.corpus, binarisation="grey"))
+    grey = IMAGE.load_recipe(IMAGE.folder / "mnist_vade.yaml", [*settings, "corpus.binarisation=grey"])
+    splits = load_images(grey.corpus)
+    of_train, of_test = splits.train.labels, splits.test.labels
+    assert of_train is not None
+    assert of_test is not None
     train, test = (images.levels.reshape(len(images), -1) / 255 for images in (splits.train, splits.test))
-    rows = on_points(train, test, (splits.train.labels, splits.test.labels), seed, "diag", 1)
+    rows = on_points(train, test, (of_train, of_test), seed, "diag", 1)
     part = np.random.default_rng(seed).permutation(len(test))[:SPECTRAL_POINTS]
-    clusters = agreement(spectral(test[part], 10, seed), splits.test.labels[part], (10, 10), "test")
+    clusters = agreement(spectral(test[part], 10, seed), of_test[part], (10, 10), "test")
     return [(f"pixels, {name}", each, found) for name, each, found in [*rows, ("spectral", seed, clusters)]]
 
 
@@ -91,7 +95,7 @@ def measured(given: argparse.Namespace, seed: int) -> Iterator[tuple[str, int, C
         steady = ["train.learning_rate_schedule={kind: constant}", f"train.epochs={given.vae_epochs}"]
         vae = IMAGE.load_recipe(IMAGE.folder / "mnist_vade.yaml", [*settings, *plain, *steady])
         yield from on_means(open_trained_images(trained_run(vae, given.out / f"mnist_vae_s{seed}")), "VAE", seed)
-    yield from on_pixels(recipe, seed)
+    yield from on_pixels(settings, seed)
 
 
 def line(name: str, seed: str, found: list[ClusterMeasures]) -> str:

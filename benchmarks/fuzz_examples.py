@@ -19,6 +19,7 @@ from scipy.io import savemat
 
 from cli import sides, verbs
 from corpora import Files, TokenBatches, Tokenizer, TokenizerConfig, load_splits
+from corpora.tokenizer import TokenizerKind
 from imagevae.side import IMAGE
 from latent.reporting.sweep import SweepConfig
 from latent.training import Run, start_run
@@ -201,9 +202,9 @@ def make_cub(folder: Path) -> None:
     for number, bird in enumerate(names):
         written(root / "images" / f"{bird}.jpg", picture(number, "RGB", ".jpg"))
         box = {"left": 2.0, "top": 3.0, "right": 12.0, "bottom": 11.0}
-        content = io.BytesIO()
-        savemat(content, {"bbox": box, "seg": np.eye(14, 20, dtype=np.uint8)}, do_compression=number % 2 == 0)
-        written(root / "annotations-mat" / f"{bird}.mat", content.getvalue())
+        annotation = io.BytesIO()
+        savemat(annotation, {"bbox": box, "seg": np.eye(14, 20, dtype=np.uint8)}, do_compression=number % 2 == 0)
+        written(root / "annotations-mat" / f"{bird}.mat", annotation.getvalue())
     written(root / "lists" / "train.txt", "".join(f"{bird}.jpg\n" for bird in names[:6]))
     written(root / "lists" / "test.txt", "".join(f"{bird}.jpg\n" for bird in names[6:]))
 
@@ -213,10 +214,8 @@ def make_static(folder: Path) -> None:
     rng = np.random.default_rng(0)
     for name, write in (("plain", np.savez), ("packed", np.savez_compressed)):
         (folder / name).mkdir(parents=True)
-        write(
-            folder / name / "mnist.npz",
-            **{split: rng.integers(0, 2, (3, 784), dtype=np.uint8) for split in ("train", "valid", "test")},
-        )
+        train, valid, test = rng.integers(0, 2, (3, 3, 784), dtype=np.uint8)
+        write(folder / name / "mnist.npz", train=train, valid=valid, test=test)
 
 
 def make_vectors(folder: Path) -> None:
@@ -231,7 +230,8 @@ def make_vectors(folder: Path) -> None:
 
 def make_tokenizers(folder: Path) -> None:
     """A model of each kind."""
-    for kind, size in (("word", 50), ("bpe", 40), ("unigram", 40), ("char", 30)):
+    sizes: dict[TokenizerKind, int] = {"word": 50, "bpe": 40, "unigram": 40, "char": 30}
+    for kind, size in sizes.items():
         tokenizer = Tokenizer.train(sentences(), TokenizerConfig(kind=kind, vocabulary_size=size))
         written(folder / kind / "tokenizer.model", tokenizer.to_bytes())
 

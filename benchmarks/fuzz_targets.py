@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -145,7 +145,7 @@ def sign(folder: Path, rng: random.Random) -> None:
         return
     for state in folder.glob("run/checkpoints/*/" + STATE):
         try:
-            described = json.loads(state.read_text("utf-8")) if is_small(state) else None
+            described: dict[str, Any] = json.loads(state.read_text("utf-8")) if is_small(state) else {}
             names = [path for path in state.parent.glob("*.safetensors") if is_small(path)]
             described.pop("checksum", None)
             described["files"] |= {path.name: checksum(path) for path in names}
@@ -178,7 +178,7 @@ def read_checkpoints(folder: Path) -> None:
 def read_cub(folder: Path) -> None:
     """Whatever edition and form it is."""
     is_packed = (folder / "CUB_200_2011.tgz").exists() or (folder / "segmentations.tgz").exists()
-    edition = 2010 if (folder / "CUB_200_2010").exists() else 2011
+    edition: Literal[2010, 2011] = 2010 if (folder / "CUB_200_2010").exists() else 2011
     path = folder / ("CUB_200_2011.tgz" if is_packed else f"CUB_200_{edition}")
     corpus = Cub(path=path, edition=edition, size=8, num_valid=1)
     corpus.fingerprint()

@@ -30,7 +30,7 @@ SENTENCES, SAMPLES = 1000, 500
 def training_row(data: Path, sizes: tuple[int, int, int], tokens_per_batch: int, peak: float) -> tuple[str, ...]:
     """Tokens a second, the share of the card's peak, and the most memory."""
     recipe, material, state = our_setup(data, sizes, tokens_per_batch, "bf16")
-    batches = material.training_data().batches
+    batches = material.batches
     tokens, start = 0, 0.0
     torch.cuda.reset_peak_memory_stats()
     for step in range(WARM_STEPS + STEPS):

@@ -12,6 +12,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from imagevae.session import TrainedImages, open_trained_images
 from latent.bound import IwaeObjective
 from latent.training import Run
 
-BOUNDS = {
+BOUNDS: dict[str, dict[str, Any]] = {
     "IWAE": {},
     "IWAE, DReG": {"gradient": "dreg"},
     "MIWAE, 8 bounds": {"num_bounds": 8},

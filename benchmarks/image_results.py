@@ -1,6 +1,6 @@
 """The image baselines' table: train the recipes on MNIST, measure them, print target | ours | interval | source.
 
-    python benchmarks/image_results.py --data mnist --out results vae iwae5 cvae
+    python -m benchmarks.image_results --data mnist --out results vae iwae5 cvae
 
 A run that is there already is resumed, so the script may be stopped at any time. `--epochs 40` or `364` takes another
 cut of the 3,280 epochs; with a list, as in `--epochs 40 121`, one training of the longest is measured at each.

@@ -19,7 +19,7 @@ from benchmarks.reference import ReferenceVae, reference_nll, reference_of
 from benchmarks.sides import in_turn, median, peak_memory, table
 from corpora import Sentences, evaluation_batches
 from latent.machine.memory import keep_freed_memory
-from latent.measures import Estimate, mean_estimate, measure_split
+from latent.measures import Estimate, Precision, mean_estimate, measure_split
 from latent.reporting import shown
 from latent.training import Run
 from textvae.measuring import ROWS_AT_ONCE, choose_sentences
@@ -64,14 +64,14 @@ def plain(run: Path, limit: int, num_samples: int, seed: int) -> dict[str, Any]:
 
 
 @cache
-def warm_machine(run: Path, precision: str) -> None:
+def warm_machine(run: Path, precision: Precision) -> None:
     """Let the libraries compile what they will."""
     keep_freed_memory()
     ours(run, WARM, 10, 0, precision, None)
 
 
 def ours(
-    run: Path, limit: int, num_samples: int, seed: int, precision: str, half_width: float | None
+    run: Path, limit: int, num_samples: int, seed: int, precision: Precision, half_width: float | None
 ) -> dict[str, Any]:
     """What `measure` does: batches of like length, the encoder once, and the check of bf16 against float32."""
     if limit > WARM:

@@ -1,7 +1,7 @@
 """Speed beside pythae 0.1.2: training images/s and the importance-weighted NLL of the same MLP VAE, in one run.
 
     python -m venv pythae && pythae/bin/pip install torch==2.13.0 pythae==0.1.2
-    python benchmarks/pythae_speed.py --data mnist --pythae pythae/bin/python
+    python -m benchmarks.pythae_speed --data mnist --pythae pythae/bin/python
 
 Both sides train 784–512–16–512–784 with ReLU, Adam 1e-3 and batches of 64 on MNIST thresholded at 128, and estimate
 the NLL of the same number of test images with K draws each; pythae in float32, ours as `textvae` does, with freed

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from corpora import BOS, EOS, PAD, Sentences
-from textvae.models import SentenceVae
+from textvae.models.sentence_model import SentenceModel
 
 BATCH = 32
 IMPORTANCE_CHUNK = 100  # He et al. 2019, `calc_iwnll`
@@ -71,13 +71,13 @@ class ReferenceVae(nn.Module):
         return (self.reconstruction(tokens, z) + kl).mean()
 
 
-def reference_of(model: SentenceVae) -> ReferenceVae:
-    """The reference with the weights of one of our models."""
-    ours, embedding = model.state_dict(), model.decoder.embedding
-    hidden_size, is_bidirectional = model.decoder.initial_cell.out_features, len(model.encoder.directions) == 2
-    found = ReferenceVae(
-        embedding.num_embeddings, embedding.embedding_dim, hidden_size, model.latent_size, 0.0, is_bidirectional
-    )
+def reference_of(model: SentenceModel) -> ReferenceVae:
+    """The reference with the weights of one of our LSTM VAEs."""
+    ours, backward = model.state_dict(), "encoder.directions.1."
+    num_ids, embedding_size = ours["decoder.embedding.weight"].shape
+    hidden_size = len(ours["decoder.initial_cell.weight"])
+    is_bidirectional = any(name.startswith(backward) for name in ours)
+    found = ReferenceVae(num_ids, embedding_size, hidden_size, model.latent_size, 0.0, is_bidirectional)
     names = {
         "encoder_embedding.": "encoder.embedding.",
         "encoder.": "encoder.directions.0.",
@@ -94,15 +94,15 @@ def reference_of(model: SentenceVae) -> ReferenceVae:
         if name.startswith(prefix)
     }
     if is_bidirectional:
-        backward = "encoder.directions.1."
         weights |= {
             f"encoder.{name.removeprefix(backward)}_reverse": value
             for name, value in ours.items()
             if name.startswith(backward)
         }
-    weights["output.weight"] = F.pad(model.decoder.output.weight, (0, 0, EOS, 0))
+    output = ours.get("decoder.output.own_weight", ours["decoder.embedding.weight"][EOS:])  # or tied to it
+    weights["output.weight"] = F.pad(output, (0, 0, EOS, 0))
     # <pad> and <s>, for which our model has no row, can never come
-    weights["output.bias"] = F.pad(model.decoder.output.bias, (EOS, 0), value=-1e9)
+    weights["output.bias"] = F.pad(ours["decoder.output.bias"], (EOS, 0), value=-1e9)
     found.load_state_dict(weights)
     return found.eval()
 
@@ -149,11 +149,11 @@ def reference_nll(model: ReferenceVae, sentences: Sentences, num_samples: int, s
 @torch.no_grad()
 def reference_greedy(model: ReferenceVae, z: Tensor, max_length: int) -> list[list[int]]:
     """Greedy sentences, one after the other and a word at a time; ids without `<s>` and `</s>`."""
-    found = []
+    found: list[list[int]] = []
     for row in z:
         cell = model.initial_cell(row[None])
         state = (torch.tanh(cell)[None], cell[None])
-        word, words = BOS, []
+        word, words = BOS, list[int]()
         while len(words) < max_length:
             embedded = model.decoder_embedding(torch.tensor([[word]]))
             states, state = model.decoder(torch.cat([embedded, row[None, None]], -1), state)

@@ -35,7 +35,7 @@ from textvae.measuring import Measures, measure
 from textvae.recipe import TextRecipe
 from textvae.run_kind import KIND
 from textvae.session import open_trained
-from textvae.side import TEXT
+from textvae.side import TEXT, read_material
 
 SECONDS = "training_seconds.json"
 HEAD = (
@@ -189,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     probe = row_recipe(given.only[0], given.data, 100, 100, 0, given.overrides)
-    material = TEXT.read(probe, None)
+    material = read_material(probe, None)
     given.num_examples = min(given.limit or sys.maxsize, len(material.splits.test))
     steps_per_epoch = material.training_data().batches.num_batches
     steps = max(1, round(given.epochs * steps_per_epoch))

@@ -12,8 +12,14 @@ import os
 import time
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.sides import in_turn, table
+
+if TYPE_CHECKING:
+    from corpora import TokenBatches
+    from latent.training import TrainState
+    from textvae.recipe import TextRecipe
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"  # 1,024 where it is not set
 
@@ -25,12 +31,14 @@ def resident() -> float:
 
 
 @cache
-def setup(data: Path, capacity: int, tokens_per_batch: int, precision: str):
+def setup(
+    data: Path, capacity: int, tokens_per_batch: int, precision: str
+) -> tuple["TextRecipe", "TrainState", "TokenBatches", list[int]]:
     """Recipe, state and an index of a batch of each shape; made once in a process."""
     os.environ[CAPACITY] = str(capacity)  # before oneDNN is first asked for anything
     from latent.machine.memory import keep_freed_memory
     from latent.training.start import build_state
-    from textvae.side import TEXT
+    from textvae.side import TEXT, read_material
 
     keep_freed_memory()
     overrides = [
@@ -39,8 +47,8 @@ def setup(data: Path, capacity: int, tokens_per_batch: int, precision: str):
         f"train.precision={precision}",
     ]
     recipe = TEXT.load_recipe(TEXT.folder / "plain.yaml", overrides)
-    material = TEXT.read(recipe, None)
-    batches = material.training_data().batches
+    material = read_material(recipe, None)
+    batches = material.batches
     shapes = {tuple(batches[index].tokens.shape): index for index in range(batches.num_batches)}
     return recipe, build_state(material, recipe.train), batches, list(shapes.values())
 

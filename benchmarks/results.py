@@ -1,6 +1,6 @@
 """The results table of the README: train recipes on real corpora, measure them, print one Markdown row each.
 
-    python benchmarks/results.py --data ../shared/data --out results ptb-plain ptb-lstm tatoeba-lstm
+    python -m benchmarks.results --data ../shared/data --out results ptb-plain ptb-lstm tatoeba-lstm
 
 A run that is there already is resumed, so the script may be stopped at any time.
 """

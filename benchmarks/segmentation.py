@@ -26,6 +26,7 @@ from benchmarks.structured import measured
 from corpora.images import Images, load_images
 from imagevae.form import ImageForm
 from imagevae.layers import LayeredLikelihood, centred_logits, cosines
+from imagevae.measuring import ImageMeasures
 from imagevae.models import LayeredVaeConfig
 from imagevae.recipe import ImageRecipe
 from imagevae.segmentation import overlap
@@ -87,7 +88,7 @@ def trained_run(name: str, given: argparse.Namespace) -> Run:
     return start_run(IMAGE, recipe_of(name, given), path)
 
 
-def measured_in_full(run: Run, samples: int, limit: int | None) -> Measured:
+def measured_in_full(run: Run, samples: int, limit: int | None) -> Measured[ImageMeasures]:
     """The run's figures, with every column of its test images: of those stored already `measured` reads but some."""
     found = measured(run, samples, limit)
     table = pq.read_table(run.path / "measures" / "test.parquet")
@@ -95,11 +96,13 @@ def measured_in_full(run: Run, samples: int, limit: int | None) -> Measured:
     return replace(found, per_example=columns)
 
 
-def row(name: str, found: Measured) -> str:
+def row(name: str, found: Measured[ImageMeasures]) -> str:
     """The method's line of the table."""
     figures = found.figures
     conditional = figures.conditional
+    assert conditional is not None
     masks = conditional.masks
+    assert masks is not None
     cells = (
         name,
         shown(masks.foreground_iou_at_prior_mean, 4),
@@ -115,7 +118,7 @@ def row(name: str, found: Measured) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(found: dict[str, Measured], corpus: str) -> str:
+def table(found: dict[str, Measured[ImageMeasures]], corpus: str) -> str:
     """Every method that there is, and by how much it beats the baseline over the same images."""
     one = next(iter(found.values())).figures
     lines = [
@@ -142,7 +145,8 @@ def ellipse(height: int, width: int, share: float) -> Bool[np.ndarray, "H W"]:
     """In the middle, with axes in proportion to the sides, over a share of the image."""
     down, across = np.mgrid[:height, :width]
     squared = ((down + 0.5) / height - 0.5) ** 2 + ((across + 0.5) / width - 0.5) ** 2
-    return squared * np.pi <= share
+    found: Bool[np.ndarray, "H W"] = squared * np.pi <= share
+    return found
 
 
 def clusters(photograph: Float[np.ndarray, "C H W"], method: str) -> Bool[np.ndarray, "H W"]:
@@ -155,7 +159,8 @@ def clusters(photograph: Float[np.ndarray, "C H W"], method: str) -> Bool[np.nda
     model = KMeans(2, n_init=3, random_state=0) if method == "k-means" else GaussianMixture(2, random_state=0)
     labels = model.fit_predict(values).reshape(height, width)
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    return labels != round(border.mean())
+    found: Bool[np.ndarray, "H W"] = labels != round(border.mean())
+    return found
 
 
 def fitted_layers(photographs: Float[np.ndarray, "N C H W"], num_steps: int = 15) -> Bool[np.ndarray, "N P"]:
@@ -188,11 +193,13 @@ def fitted_density(
     squared = (x - location).square()
     variance = (squared * weight.unsqueeze(1)).sum(-1, keepdim=True) / weight.sum(-1).clamp(min=1)[:, None, None]
     variance = variance.clamp(min=4e-4)
-    return -0.5 * (squared / variance + variance.log()).sum(1)
+    density: Float[torch.Tensor, "N P"] = -0.5 * (squared / variance + variance.log()).sum(1)
+    return density
 
 
 def untrained(train: Images, test: Images) -> dict[str, tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]]:
     """By name the foreground IoU of each test image, as it is and by the better assignment, chosen by the truth."""
+    assert test.context is not None
     truth = torch.from_numpy(test.levels[:, 0] >= 128).flatten(1)
     _, height, width = test.shape
     share = float(train.mean.mean())  # of the training masks: more than a method without masks knows
@@ -224,9 +231,10 @@ def untrained_table(train: Images, test: Images) -> str:
     return "\n".join(lines)
 
 
-def layered_table(found: Measured) -> str:
+def layered_table(found: Measured[ImageMeasures]) -> str:
     """What masks are worth that a model has of photographs alone."""
     layers = found.figures.layers
+    assert layers is not None
     lines = ["", "| learned without masks | foreground IoU | better for the set | better for each image | NLL |"]
     lines.append(f"|{'---|' * 5}")
     for name, each in (("layered VAE at 64×64, E[m\\|x]", layers.assigned), ("its π alone", layers.mask)):
@@ -252,7 +260,7 @@ def main() -> None:
     splits = load_images(recipe_of("baseline", given).corpus)
     simple = untrained_table(splits.train, splits.test)
     print(simple, flush=True)
-    found: dict[str, Measured] = {}
+    found: dict[str, Measured[ImageMeasures]] = {}
     for name in given.methods:
         start = time.monotonic()
         run = trained_run(name, given)

@@ -19,8 +19,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.sides import table
+
+if TYPE_CHECKING:
+    from textvae.recipe import TextRecipe
 
 STAGES = ("prepare", "train")
 WARM_STEPS, STEPS, BATCHES = 5, 30, 8000
@@ -47,7 +51,7 @@ def resident_together(pid: int) -> float:
         return 0.0
 
 
-def recipe_of(data: Path):
+def recipe_of(data: Path) -> "TextRecipe":
     """A small model on the corpus."""
     from textvae.side import TEXT
 

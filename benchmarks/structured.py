@@ -1,6 +1,6 @@
 """The table of MNIST quadrants: baseline, CVAE, hybrid and GSNN, one to three quadrants given, each by its estimators.
 
-    python benchmarks/structured.py --data mnist --out results --quadrants 1 2 3
+    python -m benchmarks.structured --data mnist --out results --quadrants 1 2 3
 
 A run that is there already is resumed and a measuring that is stored is not made again, so the script may be stopped at
 any time; the table of all that is there is printed, and written to OUT/structured.md, after every run.
@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagevae.measuring import measure
+from imagevae.measuring import ImageMeasures, measure
 from imagevae.run_kind import KIND
 from imagevae.session import open_trained_images
 from imagevae.side import IMAGE
@@ -74,7 +74,7 @@ def trained_run(name: str, quadrants: int, given: argparse.Namespace) -> Run:
     return start_run(IMAGE, IMAGE.load_recipe(IMAGE.folder / f"mnist_quadrant{quadrants}.yaml", settings), path)
 
 
-def measured(run: Run, samples: int, limit: int | None) -> Measured:
+def measured(run: Run, samples: int, limit: int | None) -> Measured[ImageMeasures]:
     """The run's figures on the test images: the stored ones where they were found with the same settings."""
     stored = load_measures(KIND, run, "test")
     trained = open_trained_images(run)
@@ -87,7 +87,7 @@ def measured(run: Run, samples: int, limit: int | None) -> Measured:
     return found
 
 
-def row(quadrants: int, name: str, found: Measured) -> str:
+def row(quadrants: int, name: str, found: Measured[ImageMeasures]) -> str:
     """The method's line of the table."""
     figures, method = found.figures, METHODS[name]
     conditional = figures.conditional
@@ -110,7 +110,7 @@ def row(quadrants: int, name: str, found: Measured) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def table(found: dict[tuple[int, str], Measured]) -> str:
+def table(found: dict[tuple[int, str], Measured[ImageMeasures]]) -> str:
     """Every method that there is, and by how many nats it beats its baseline over the same images."""
     one = next(iter(found.values())).figures
     lines = [
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     given = parser.parse_args()
-    found: dict[tuple[int, str], Measured] = {}
+    found: dict[tuple[int, str], Measured[ImageMeasures]] = {}
     for quadrants in given.quadrants:
         for name in given.methods:
             start = time.monotonic()

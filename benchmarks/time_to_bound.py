@@ -101,7 +101,9 @@ def validation_indices(size: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(size)[:VALIDATION]
 
 
-def run_side(make: Callable[[Path], Side], name: str, data: Path, out: Path, bound: float, epochs: int, each: int):
+def run_side(
+    make: Callable[[Path], Side], name: str, data: Path, out: Path, bound: float, epochs: int, each: int
+) -> list[dict[str, float]]:
     """Train until the bound is reached; what was found at each validation: step, seconds so far, −ELBO."""
     side, (weights, log) = make(data), (out / f"{name}.pt", out / f"{name}.json")
     rows: list[dict[str, float]] = []

@@ -21,7 +21,7 @@ from latent.machine.memory import keep_freed_memory
 from latent.training import TrainState
 from latent.training.start import build_state
 from textvae.recipe import TextRecipe
-from textvae.side import TEXT, TextMaterial
+from textvae.side import TEXT, TextMaterial, read_material
 
 WARM_STEPS, STEPS = 20, 30
 DROPOUT = 0.3
@@ -74,15 +74,14 @@ def our_setup(
             f"train.precision={precision}",
         ],
     )
-    material = TEXT.read(recipe, None)
-    assert isinstance(material, TextMaterial)
+    material = read_material(recipe, None)
     return recipe, material, build_state(material, recipe.train)
 
 
 def our_side(data: Path, sizes: tuple[int, int, int], tokens_per_batch: int, precision: str) -> dict[str, float]:
     """Tokens a second of the recipe `plain` at these sizes."""
     recipe, material, state = our_setup(data, sizes, tokens_per_batch, precision)
-    batches = material.training_data().batches
+    batches = material.batches
     for step in range(state.step, state.step + WARM_STEPS):
         recipe.update(state, batches, recipe.objective)
         state.step = step + 1

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from latent.training import TrainState
 from latent.training.start import build_state
 from textvae.decoding import Decoder, Greedy, decode
 from textvae.recipe import TextRecipe
-from textvae.side import TEXT, TextMaterial
+from textvae.side import TEXT, TextMaterial, read_material
 from textvae.transformer import TransformerDecoder
 
 WARM_STEPS, COUNTED_STEPS = 10, 5
@@ -49,8 +50,7 @@ def setup(data: Path, sizes: Sizes, precision: str) -> tuple[TextRecipe, TextMat
             f"train.precision={precision}",
         ],
     )
-    material = TEXT.read(recipe, None)
-    assert isinstance(material, TextMaterial)
+    material = read_material(recipe, None)
     state = build_state(material, recipe.train)
     steps(recipe, material, state, WARM_STEPS)
     return recipe, material, state
@@ -122,7 +122,7 @@ def decoding(data: Path, sizes: Sizes, *, cached: bool) -> dict[str, float]:
     decoder = model.decoder
     assert isinstance(decoder, TransformerDecoder)
     z = torch.randn(SENTENCES, model.latent_size)
-    way: Decoder = decoder if cached else WithoutCache(decoder)
+    way: Decoder[Any] = decoder if cached else WithoutCache(decoder)
     start = time.perf_counter()
     written = decode(way, z, Greedy(), max_length=WORDS)
     return {"seconds": time.perf_counter() - start, "words": float((written > 0).sum()), "sum": float(written.sum())}

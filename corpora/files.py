@@ -191,6 +191,7 @@ def _stretch(stream: BufferedIOBase) -> bytes:
 def _digest(path: Path) -> str:
     try:
         check_plain(path)
+        next(stretches(path))  # what is no gzip from its beginning is refused before it is read to its end
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

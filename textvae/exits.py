@@ -20,7 +20,7 @@ def run_command_line(cli: click.Group) -> None:
         click.echo(signed(f"error: {error.format_message()}{hint}"), err=True)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
-        print_first(str(error.__cause__ or error) or "interrupted", sys.stderr)
+        print_first(str(error.__cause__ or error) or "interrupted", to_errors=True)
         sys.exit(getattr(error.__cause__, "exit_code", 130))
     except BrokenPipeError:
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""What the config of a model says of its latent variable before the model is built, so that a recipe can be refused."""
+"""What the config of a model says of the model before it is built, so that a recipe can be refused."""
 
 from latent.distributions import PosteriorConfig, PriorConfig, prior_for
 
@@ -15,6 +15,11 @@ class ModelConfig:
     def has_kl_per_dimension(self) -> bool:
         """Whether the KL is a sum over dimensions."""
         return True
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether the model names layers of which one is needed at a time (`LatentModel.layers`)."""
+        return False
 
 
 class WithPosterior(ModelConfig):

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from typing import TextIO
 
 
 def _place() -> int:
@@ -14,10 +13,10 @@ def is_first() -> bool:
     return _place() == 0
 
 
-def print_first(text: str, file: TextIO | None = None) -> None:
+def print_first(text: str, *, to_errors: bool = False) -> None:
     """Print what all processes have to say, in the first of them alone."""
     if is_first():
-        print(text, file=file or sys.stdout, flush=True)
+        print(text, file=sys.stderr if to_errors else sys.stdout, flush=True)
 
 
 def signed(message: str) -> str:

@@ -15,6 +15,7 @@ from latent.measures.intervals import (
     quantile_estimate,
     ratio_estimate,
     share_estimate,
+    student_quantile,
 )
 from latent.measures.refinement import RefinedFigures, Refinement, check_refinement
 from latent.measures.rounding import Precision, Rounding, choose_rounding
@@ -68,4 +69,5 @@ __all__ = [
     "shuffle_cycle",
     "shuffled_gain",
     "shuffled_z",
+    "student_quantile",
 ]

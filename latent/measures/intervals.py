@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from jaxtyping import Bool, Float
+from scipy.special import stdtrit
 from torch import Tensor
 
 NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %
@@ -39,12 +40,24 @@ class PerExample:
         return mean_estimate(self.values)
 
 
+def student_quantile(degrees: float) -> float:
+    """Of 97.5 %, for so many degrees of freedom: 12.7 for 1, 2.09 for 19, 1.96 for very many."""
+    return float(stdtrit(degrees, 0.975))
+
+
 def mean_estimate(values: Float[Tensor, " N"]) -> Estimate:
-    """The mean of N independent values; half-width 1.96 standard errors, infinite for a single value."""
+    r"""The mean of N independent values; half-width \(t_{0.975, N-1}\) standard errors, infinite for a single value."""
     values = values.double()
     mean = values.mean().item()
-    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    return Estimate(mean, mean - NORMAL_QUANTILE * error, mean + NORMAL_QUANTILE * error)
+    half = _half_width(values)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def _half_width(values: Float[Tensor, " N"]) -> float:
+    """Student's, of the mean of N independent values."""
+    if len(values) < 2:
+        return math.inf
+    return student_quantile(len(values) - 1) * values.std().item() / math.sqrt(len(values))
 
 
 def chain_estimate(values: Float[Tensor, " N"]) -> Estimate:
@@ -63,12 +76,13 @@ def chain_estimate(values: Float[Tensor, " N"]) -> Estimate:
 def ratio_estimate(numerators: Float[Tensor, " N"], denominators: Float[Tensor, " N"]) -> Estimate:
     r"""Σ a / Σ b over N pairs; the standard error by the delta method, \(\mathrm{sd}(a - rb) / (\bar b \sqrt N)\).
 
+    With Student's quantile, as a mean's.
     Reference: Cochran 1977, "Sampling Techniques", equation 6.13.
     """
     a, b = numerators.double(), denominators.double()
     ratio = (a.sum() / b.sum()).item()
-    error = (a - ratio * b).std().item() / b.mean().item() / math.sqrt(len(a)) if len(a) > 1 else math.inf
-    return Estimate(ratio, ratio - NORMAL_QUANTILE * error, ratio + NORMAL_QUANTILE * error)
+    half = _half_width((a - ratio * b) / b.mean())
+    return Estimate(ratio, ratio - half, ratio + half)
 
 
 def exponential(rate: Estimate) -> Estimate:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latent.measures.intervals import Estimate
+from latent.measures.intervals import Estimate, student_quantile
 
 NUM_GROUPS = 20
-STUDENT_QUANTILE = 2.093024054408263  # of 97.5 %, for NUM_GROUPS - 1 degrees of freedom
 
 
 def jackknife_estimate(statistic: Callable[..., float], *sizes: int) -> Estimate:
@@ -27,5 +26,5 @@ def jackknife_estimate(statistic: Callable[..., float], *sizes: int) -> Estimate
     if min(sizes) < NUM_GROUPS:
         return Estimate(value, -math.inf, math.inf)
     left_out = [statistic(*(kept[kept % NUM_GROUPS != group] for kept in samples)) for group in range(NUM_GROUPS)]
-    error = math.sqrt(NUM_GROUPS - 1) * float(np.std(left_out))
-    return Estimate(value, value - STUDENT_QUANTILE * error, value + STUDENT_QUANTILE * error)
+    half = student_quantile(NUM_GROUPS - 1) * math.sqrt(NUM_GROUPS - 1) * float(np.std(left_out))
+    return Estimate(value, value - half, value + half)

@@ -60,9 +60,9 @@ def compare_runs(
 ) -> Comparison:
     """Compare runs by their stored measures of a split.
 
-    A run without them, or with others than asked for by `num_samples`, `limit` or `seed`, is measured and keeps what
-    was found. What is not asked for is as in the first run that has measures. Raises ValueError for no run, a run
-    given twice and stored measures that are damaged.
+    A run without them is measured and keeps what was found; one with others than asked for by `num_samples`, `limit` or
+    `seed` is measured and keeps those that it had. What is not asked for is as in the first run that has measures.
+    Raises ValueError for no run, a run given twice and stored measures that are damaged.
     """
     if not runs:
         raise ValueError("nothing to compare: name one run or more")
@@ -82,9 +82,14 @@ def compare_runs(
     for run, recipe, before, found in zip(runs, recipes, stored, kept, strict=True):
         name = run.name if names.count(run.name) == 1 else str(run.path)
         if found is None:
-            say(f"measuring {name}: {'it has no measures yet' if before is None else 'other ones were asked for'}")
+            why = (
+                "it has no measures yet" if before is None else "it keeps those that it has, and others were asked for"
+            )
+            say(f"measuring {name}: {why}")
             found = _measure(kind, run, split, settings, say)
             settings = _settings_of(found.figures) | asked
+            if before is None:
+                save_measures(run, found)
         measured.append(MeasuredRun(kind, name, run, recipe, found))
     return compare_measured(measured)
 
@@ -109,9 +114,7 @@ def _measure(
     trained = kind.open_run(run)
     for line in trained.warnings:
         say(f"warning: {line}")
-    found = kind.measure(trained, split, **settings)
-    save_measures(run, found)
-    return found
+    return kind.measure(trained, split, **settings)
 
 
 def compare_measured(runs: Sequence[MeasuredRun]) -> Comparison:

@@ -8,10 +8,9 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Float
-from scipy.special import stdtrit
 from torch import Tensor
 
-from latent.measures import UNDEFINED, Estimate, mean_estimate
+from latent.measures import UNDEFINED, Estimate, mean_estimate, student_quantile
 from latent.reporting.comparability import reasons_against
 from latent.reporting.run_kind import AnyKind, MeasuredRun
 
@@ -131,7 +130,7 @@ def _is_further_seed(run: MeasuredRun, group: Sequence[MeasuredRun]) -> bool:
 
 def mean_over_seeds(values: Sequence[float]) -> tuple[float, float]:
     r"""The ends of Student's interval, \(\bar v \pm t_{0.975, S-1}\, s / \sqrt S\), for two seeds or more."""
-    half = _t_quantile(len(values) - 1) * sd(values) / math.sqrt(len(values))
+    half = student_quantile(len(values) - 1) * sd(values) / math.sqrt(len(values))
     mean = sum(values) / len(values)
     return mean - half, mean + half
 
@@ -148,14 +147,10 @@ def difference_over_seeds(values: Sequence[float], baseline: Sequence[float]) ->
     if not total > 0:  # every seed gave the same, or one of them gave nothing finite
         return Estimate(difference, difference - total, difference + total)
     degrees = total**2 / sum(error**2 / freedom for error, freedom in errors)
-    half = _t_quantile(degrees) * math.sqrt(total)
+    half = student_quantile(degrees) * math.sqrt(total)
     return Estimate(difference, difference - half, difference + half)
 
 
 def sd(values: Sequence[float]) -> float:
     """The standard deviation over seeds, with S − 1 below; nan where a value is not finite."""
     return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
-
-
-def _t_quantile(degrees: float) -> float:
-    return float(stdtrit(degrees, 0.975))

@@ -51,13 +51,8 @@ class AdversarialUpdate:
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
         """Take one step of the model and one of the discriminator.
 
-        Raises ValueError for a model whose prior cannot be drawn from, and for an objective that weighs the gradient of
-        z, the adversary's with it.
+        Raises ValueError for a model whose prior cannot be drawn from.
         """
-        if objective.path_gradient:
-            raise ValueError(
-                "update.kind: adversarial: DReG would weigh its gradient too; set objective.gradient=standard"
-            )
         adversary = state.adversary
         assert adversary is not None  # `prepare` comes first
         adversary.optimizer.zero_grad(set_to_none=True)
@@ -84,6 +79,13 @@ class AdversarialUpdate:
 
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation."""
+
+    def check_objective(self, objective: Objective) -> None:
+        """Raise ValueError for an objective that weighs the gradient of z, the adversary's with it."""
+        if objective.path_gradient:
+            raise ValueError(
+                "update.kind: adversarial: DReG would weigh its gradient too; set objective.gradient=standard"
+            )
 
     def check(self, model: LatentModel[Any]) -> None:
         """Raise ValueError for a model without a z to tell apart."""

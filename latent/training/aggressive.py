@@ -81,6 +81,9 @@ class AggressiveUpdate:
             state.feedback[IS_AGGRESSIVE] = float(information >= state.feedback.get(INFORMATION, -math.inf))
             state.feedback[INFORMATION] = information
 
+    def check_objective(self, objective: Objective) -> None:
+        """Any objective will do."""
+
     def check(self, model: LatentModel[Any]) -> None:
         """Any model can be trained so; one without an encoder has no inner steps."""
 

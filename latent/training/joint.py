@@ -228,5 +228,8 @@ class JointUpdate:
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation."""
 
+    def check_objective(self, objective: Objective) -> None:
+        """Any objective will do."""
+
     def check(self, model: LatentModel[Any]) -> None:
         """Any model can be trained so."""

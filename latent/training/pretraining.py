@@ -82,6 +82,11 @@ class PretrainedUpdate:
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation: the stage is a function of the step."""
 
+    def check_objective(self, objective: Objective) -> None:
+        """Raise ValueError where clusters are to be held and draws of the prior, which hold none, are asked for."""
+        if self.held_steps > 0 and objective.from_prior:
+            raise ValueError("update.held_steps: draws of the prior hold no cluster; set objective.kind=elbo")
+
     def check(self, model: LatentModel[Any]) -> None:
         """Raise ValueError for a model that has no first stage, or has no clusters to hold."""
         _pretrainable(model)
@@ -191,6 +196,9 @@ class PretrainedEncoderUpdate:
 
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation: the stage is a function of the step."""
+
+    def check_objective(self, objective: Objective) -> None:
+        """Any objective will do."""
 
     def check(self, model: LatentModel[Any]) -> None:
         """Raise ValueError for a model that has no encoder."""

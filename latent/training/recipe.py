@@ -11,6 +11,7 @@ from latent.bound import Constant, ElboObjective, ModelConfig, Objective, Schedu
 from latent.training.compiling import Compile
 from latent.training.precision import Precision
 from latent.training.semi_amortized import check_free
+from latent.training.sharding import check_layers
 from latent.training.updates import JointUpdate, Update
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
@@ -96,7 +97,10 @@ class Recipe(Generic[Corpus, Model, Train]):
                 f"train.shard: update.kind {self.update.kind} does more with the model than to step it down its loss; "
                 "set update.kind=joint, or train.shard=false"
             )
+        if self.train.shard:
+            check_layers("this recipe's model", has_layers=self.model.has_layers)
         if self.update.kind == "semi_amortized":
             check_free("this recipe's model", is_free=self.model.posterior_is_free)
+        self.update.check_objective(self.objective)
         if self.objective.kind == "elbo":
             self.objective.check(has_kl_per_dimension=self.model.has_kl_per_dimension)

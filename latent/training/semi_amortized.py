@@ -53,12 +53,7 @@ class SemiAmortizedUpdate:
         """Nothing is needed beside the state."""
 
     def __call__(self, state: TrainState, batches: Batches, objective: Objective) -> Metrics:
-        """Take one step. Raises ValueError for an objective whose value does not have the gradient that it gives."""
-        if objective.path_gradient or objective.from_prior:
-            raise ValueError(
-                "update.kind: semi_amortized steps down the objective's value at draws of q: it needs "
-                "objective.kind=elbo or target_rate, or iwae with objective.gradient=standard"
-            )
+        """Take one step."""
         return step_down(
             state,
             batches_of_step(state, batches),
@@ -72,6 +67,14 @@ class SemiAmortizedUpdate:
 
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation."""
+
+    def check_objective(self, objective: Objective) -> None:
+        """Raise ValueError for an objective whose value does not have the gradient that it gives."""
+        if objective.path_gradient or objective.from_prior:
+            raise ValueError(
+                "update.kind: semi_amortized steps down the objective's value at draws of q: it needs "
+                "objective.kind=elbo or target_rate, or iwae with objective.gradient=standard"
+            )
 
     def check(self, model: LatentModel[Any]) -> None:
         """Raise ValueError for a model whose posterior cannot be refined."""

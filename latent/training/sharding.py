@@ -16,6 +16,15 @@ from latent.bound import LatentModel
 Tensors = dict[str, Tensor]
 
 
+def check_layers(name: str, *, has_layers: bool) -> None:
+    """Raise ValueError where a model of this name has nothing to share out."""
+    if not has_layers:
+        raise ValueError(
+            f"train.shard: {name} has no layers of which one is needed at a time, so that every process would hold "
+            "all of it; set train.shard=false"
+        )
+
+
 @runtime_checkable
 class Layout(Protocol):
     """Where the tensors of a training lie. All processes call each of these together."""
@@ -74,11 +83,7 @@ class Sharded:
 
         Its parameters are others from now on. Raises ValueError for a model without layers.
         """
-        if not model.layers:
-            raise ValueError(
-                f"train.shard: {type(model).__name__} has no layers of which one is needed at a time, so that every "
-                "process would hold all of it; set train.shard=false"
-            )
+        check_layers(type(model).__name__, has_layers=bool(model.layers))
         from torch.distributed.fsdp import fully_shard  # it takes seconds to import
         from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -131,10 +131,8 @@ class VaeGanUpdate:
     def losses(self, state: TrainState, batch: Batch, objective: Objective) -> Losses:
         """All losses of a batch in one graph; whom each has a gradient for is said when it goes backward.
 
-        Raises ValueError for an objective of another likelihood than that of features, and for a prior without draws.
+        Raises ValueError for a prior without draws.
         """
-        if objective.path_gradient or objective.from_prior:
-            raise ValueError(f"update.kind: vae_gan has no {objective.kind} of its kind; set objective.kind=elbo")
         adversary = state.adversary
         assert adversary is not None  # `prepare` comes first
         model = generative(state.model)
@@ -175,6 +173,11 @@ class VaeGanUpdate:
 
     def after_validation(self, state: TrainState, found: Mapping[str, float]) -> None:
         """Nothing hangs on a validation."""
+
+    def check_objective(self, objective: Objective) -> None:
+        """Raise ValueError for an objective of another likelihood than that of features."""
+        if objective.path_gradient or objective.from_prior:
+            raise ValueError(f"update.kind: vae_gan has no {objective.kind} of its kind; set objective.kind=elbo")
 
     def check(self, model: LatentModel[Any]) -> None:
         """Raise ValueError for a model that makes nothing which a discriminator could be shown."""

@@ -168,6 +168,7 @@ def test_a_config_knows_of_the_latent_variable_what_its_model_will(
     model = built(config, tokenizer)
     assert config.posterior_is_free == (model.latent_size > 0 and model.posterior_is_free)
     assert config.has_kl_per_dimension == (model(batch).kl_per_dimension is not None)
+    assert config.has_layers == bool(model.layers)
 
 
 @pytest.mark.parametrize("config", CASES)

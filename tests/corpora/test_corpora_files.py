@@ -190,6 +190,16 @@ def test_a_gzip_of_very_much_of_nothing_is_refused(tmp_path, monkeypatch):
         gather(Files(path=path).read())
 
 
+def test_what_is_no_gzip_is_refused_before_all_of_it_is_read(tmp_path, monkeypatch):
+    """A hole of 4 GiB, of which a digest takes seconds."""
+    path = tmp_path / "all.txt.gz"
+    with path.open("wb") as file:
+        file.truncate(2**32)
+    monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read"))
+    with pytest.raises(ValueError, match=r"all.txt.gz: truncated or damaged gzip \(Not a gzipped file"):
+        Files(path=path).fingerprint()
+
+
 def test_labels_of_thousands_of_digits_are_names(tmp_path):
     path = tmp_path / "all.txt"
     path.write_text("".join(f"{'9' * 5000}\ts {i}\n" for i in range(9)), "utf-8")

@@ -143,6 +143,7 @@ def test_a_config_knows_of_the_latent_variable_what_its_model_will(config: Any) 
     model = built(config)
     assert config.posterior_is_free == (model.latent_size > 0 and model.posterior_is_free)
     assert config.has_kl_per_dimension == (model(images(config)).kl_per_dimension is not None)
+    assert config.has_layers == bool(model.layers)
 
 
 OBJECTIVES = (ElboObjective(), IwaeObjective(num_samples=3), IwaeObjective(num_samples=3, gradient="dreg"))

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 from corpora.images import ImageBatch
 from imagevae.discriminator import Discriminator
 from imagevae.models import Vae, VaeConfig
-from latent.bound import ElboObjective, HybridObjective, IwaeObjective, LatentModel, Linear
+from latent.bound import ElboObjective, LatentModel, Linear
 from latent.distributions import FlowPriorConfig
 from latent.training import TrainState
 from latent.training.joint import JointUpdate
@@ -305,9 +305,3 @@ def test_an_image_is_judged_by_itself(layer: int, num_features: int) -> None:
         torch.testing.assert_close((alone[0][0], alone[1][0]), (features[number], logits[number]))
     if layer > 1:  # normalised, so that weights of any size leave the distance as it is
         torch.testing.assert_close(features.square().mean(1), torch.ones(5, dtype=torch.float64), rtol=0.05, atol=0)
-
-
-@pytest.mark.parametrize("objective", [IwaeObjective(num_samples=2, gradient="dreg"), HybridObjective()])
-def test_an_objective_of_another_graph_is_refused(objective: Any) -> None:
-    with pytest.raises(ValueError, match=r"update\.kind: vae_gan .* set objective\.kind=elbo"):
-        stepped(VaeGanUpdate(**SMALL), objective=objective)

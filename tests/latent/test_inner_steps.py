@@ -11,7 +11,7 @@ from oracle import LinearGaussian, VectorBatch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latent.bound import ElboObjective, HybridObjective, IwaeObjective, LatentModel
+from latent.bound import ElboObjective, LatentModel
 from latent.distributions import diagonal_normal
 from latent.distributions.flow_heads import IafHeadConfig
 from latent.machine.kernels import twice_differentiable
@@ -205,16 +205,6 @@ def test_fused_kernels_in_float32_have_the_second_derivative_of_the_plain_ones(k
     double = second(layer.double(), x.double().requires_grad_())
     for one, other in zip(single, double, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "objective",
-    [IwaeObjective(num_samples=2, gradient="dreg"), HybridObjective(bound_share=0.5)],
-    ids=["dreg", "hybrid"],
-)
-def test_an_objective_whose_gradient_is_not_its_value_s_is_refused(objective: IwaeObjective | HybridObjective) -> None:
-    with pytest.raises(ValueError, match=r"update.kind: semi_amortized .* objective.kind=elbo"):
-        SemiAmortizedUpdate()(state_of(Learned()), Order(), objective)
 
 
 def test_a_model_whose_posterior_is_not_free_is_refused() -> None:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from latent.measures import Estimate
-from latent.measures.jackknife import STUDENT_QUANTILE, jackknife_estimate
+from latent.measures import Estimate, student_quantile
+from latent.measures.jackknife import NUM_GROUPS, jackknife_estimate
 
 
 def half_width(found: Estimate) -> float:
@@ -18,7 +18,7 @@ def test_of_a_mean_it_is_the_standard_error() -> None:
     values = np.random.default_rng(0).normal(size=20)
     found = jackknife_estimate(lambda kept: float(values[kept].mean()), 20)
     assert found.value == pytest.approx(values.mean())
-    assert half_width(found) == pytest.approx(STUDENT_QUANTILE * values.std(ddof=1) / math.sqrt(20))
+    assert half_width(found) == pytest.approx(student_quantile(NUM_GROUPS - 1) * values.std(ddof=1) / math.sqrt(20))
 
 
 def test_two_samples_add_their_variances() -> None:
@@ -28,7 +28,7 @@ def test_two_samples_add_their_variances() -> None:
         half_width(jackknife_estimate(lambda i, j: float(a[p][i].mean() - b[q][j].mean()), 4000, 1000))  # noqa: B023
         for p, q in ((rng.permutation(4000), rng.permutation(1000)) for _ in range(40))
     ]
-    expected = STUDENT_QUANTILE * math.sqrt(1 / 4000 + 9 / 1000)
+    expected = student_quantile(NUM_GROUPS - 1) * math.sqrt(1 / 4000 + 9 / 1000)
     assert np.sqrt(np.square(repeated).mean()) == pytest.approx(expected, rel=0.1)
 
 

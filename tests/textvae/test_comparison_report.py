@@ -71,13 +71,15 @@ def test_runs_without_measures_are_measured_like_the_first(runs):
 
 
 def test_what_is_asked_for_is_measured(runs):
-    said = []
+    said, before = [], written_at(runs[0])
     found = compare_runs(KIND, runs[:2], num_samples=2, limit=5, seed=4, say=said.append)
-    assert said[0] == "measuring made/seed0: other ones were asked for"
+    others = "measuring made/seed0: it keeps those that it has, and others were asked for"
+    assert said == [others, "measuring made/seed1: it has no measures yet"]
     assert {(run.figures.num_samples, run.figures.num_examples, run.figures.seed) for run in found.runs} == {(2, 5, 4)}
+    assert written_at(runs[0]) == before
     said.clear()
     compare_runs(KIND, runs[:2], num_samples=2, limit=5, say=said.append)
-    assert not said
+    assert said == [others]
 
 
 def test_a_limit_beyond_the_split_is_the_whole_of_it(runs):

@@ -80,7 +80,7 @@ def test_reconstructions() -> None:
     found = reconstruction_distance(["a b", "c", ""], ["a c", "c", "d"], is_tokenised=True)
     assert found.value == pytest.approx((0.5 + 0 + 1) / 3)
     error = torch.tensor([0.5, 0.0, 1.0]).std().item() / 3**0.5
-    assert found.high - found.value == pytest.approx(1.96 * error, rel=1e-3)
+    assert found.high - found.value == pytest.approx(4.302653 * error)  # Student's, 2 degrees of freedom
 
 
 def test_raw_text_is_split_as_bleu_splits_it() -> None:

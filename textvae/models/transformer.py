@@ -56,6 +56,11 @@ class TransformerVaeConfig(OfWords, WithPosterior):
                 f"it is {head_size}"
             )
 
+    @property
+    def has_layers(self) -> bool:
+        """Those of the encoder and of the decoder."""
+        return True
+
     def check_length(self, max_length: int) -> None:
         """Raise ValueError where the corpus' longest sentences have more positions than are learned."""
         self.positions.check_length(max_length)

@@ -17,7 +17,7 @@ import yaml
 from tiny import tiny_recipe, write_corpus
 
 import cli
-from latent.reporting.cluster import pool_of
+from latent.reporting.cluster import pool_of, share_of
 from latent.reporting.processes import Job, LostError, run_jobs
 from latent.reporting.sweep import read_sweep, run_sweep
 from latent.training import ConfigError, Run
@@ -120,6 +120,65 @@ def test_a_trial_whose_node_is_lost_goes_on_elsewhere_from_its_checkpoint(cluste
     assert f"resumed at step {lost_at[0]}" in (run.path / "log.txt").read_text()
     assert said[-1].endswith("_s0: done")
     assert table.is_file()
+
+
+@pytest.fixture
+def gpu_node(cluster: Any) -> Iterator[Any]:
+    """A node that says it has two GPUs: only what each command is told of them shows."""
+    node = cluster.add_node(num_cpus=6, num_gpus=2, object_store_memory=80 * 2**20)
+    yield node
+    ray.shutdown()
+    cluster.remove_node(node)
+
+
+SEES = "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES', 'all')); time.sleep(100)"
+
+
+def seen_at_once(address: str, size: int, folder: Path) -> list[str]:
+    """The GPUs that each of `size` commands may see, all of which run at the same time."""
+    ray.shutdown()
+    pool = pool_of(address, size)
+    logs = [folder / f"{i}.log" for i in range(size)]
+    running = [pool.start([sys.executable, "-uc", SEES], log) for log in logs]
+    deadline = time.monotonic() + 60
+    while not all(log.is_file() and log.read_text().endswith("\n") for log in logs):
+        assert [process.poll() for process in running] == [None] * size
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for process in running:
+        process.kill()
+    return sorted(log.read_text().strip() for log in logs)
+
+
+def test_commands_share_the_gpus_that_nodes_have(cluster: Any, gpu_node: Any, tmp_path: Path) -> None:
+    """Two of three have half of one each."""
+    assert seen_at_once(cluster.address, 3, tmp_path) == ["0", "0", "1"]
+
+
+def test_where_no_node_has_gpus_to_give_a_command_sees_none(cluster: Any, tmp_path: Path) -> None:
+    """`ray start --num-gpus=0` on a machine that has some."""
+    assert seen_at_once(cluster.address, 1, tmp_path) == [""]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "size", "share"),
+    [
+        ([{"CPU": 8}, {"CPU": 4}], 2, (4, 0)),
+        ([{"CPU": 8}, {"CPU": 4}], 4, (3, 0)),
+        ([{"CPU": 1}], 4, (1, 0)),
+        ([{}], 4, (1, 0)),
+        ([{"CPU": 8, "GPU": 4}], 4, (2, 1)),
+        ([{"CPU": 8, "GPU": 4}], 1, (8, 1)),
+        ([{"CPU": 64}, {"CPU": 8, "GPU": 4}], 8, (1, 0.5)),
+        ([{"CPU": 16, "GPU": 1}, {"CPU": 6, "GPU": 3}], 4, (2, 1)),
+        ([{"CPU": 16, "GPU": 2}], 3, (5, 0.5)),
+        ([{"CPU": 16, "GPU": 1}], 6, (2, 0.1666)),  # six times 1/6 as Ray rounds it would be more than one
+        ([{"CPU": 2, "GPU": 4}], 4, (1, 1)),
+        ([{"CPU": 2}, {"GPU": 4}], 1, (2, 0)),  # no command runs without a processor
+    ],
+)
+def test_what_each_asks_for(nodes: list[dict[str, float]], size: int, share: tuple[int, float]) -> None:
+    assert share_of(nodes, size) == share
 
 
 def test_where_there_is_no_cluster_or_no_ray_the_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
