@@ -83,7 +83,6 @@ def resume_run(side: Side[RecipeT], run: Run, overrides: Sequence[str] = ()) -> 
     processes = join_processes()
     with _locked(run.path, processes.is_main_process) as check_lock:
         stored, recipe = (side.load_recipe(run.config_path, given) for given in ((), overrides))
-        side.check(recipe)
         tree = side.schema.tree(recipe)
         changed = refuse_changes(side.schema.tree(stored), tree, f"--resume {run.path}")
         check_share(recipe.train.batches_per_step, processes.num_processes, shard=recipe.train.shard)

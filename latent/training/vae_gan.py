@@ -175,9 +175,12 @@ class VaeGanUpdate:
         """Nothing hangs on a validation."""
 
     def check_objective(self, objective: Objective) -> None:
-        """Raise ValueError for an objective of another likelihood than that of features."""
-        if objective.path_gradient or objective.from_prior:
-            raise ValueError(f"update.kind: vae_gan has no {objective.kind} of its kind; set objective.kind=elbo")
+        """Raise ValueError where importance weights or draws of the prior are asked for: of a likelihood of pixels."""
+        if objective.kind in ("hybrid", "iwae"):
+            raise ValueError(
+                f"objective.kind: {objective.kind} is not for update.kind vae_gan, whose loss is no bound; "
+                "set objective.kind=elbo"
+            )
 
     def check(self, model: LatentModel[Any]) -> None:
         """Raise ValueError for a model that makes nothing which a discriminator could be shown."""

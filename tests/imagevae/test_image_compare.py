@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 import torch
 from click.testing import CliRunner
 from pages import Page, browsed
@@ -79,9 +80,9 @@ def test_differences_are_paired_over_the_images(runs):
     assert set(difference["estimates"]) == set(columns[0])
     for name, estimate in difference["estimates"].items():
         values = np.subtract(columns[1][name], columns[0][name])
-        half = 1.959964 * values.std(ddof=1) / math.sqrt(len(values))
+        half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
         assert estimate["value"] == pytest.approx(values.mean(), rel=1e-6)
-        assert estimate["high"] - estimate["value"] == pytest.approx(half, rel=1e-4)
+        assert estimate["high"] - estimate["value"] == pytest.approx(half, rel=1e-9)
     assert [group["name"] for group in found["groups"]] == ["made/vae", "made/<b>cvae"]
     figures = found["groups"][0]["figures"]
     assert figures["bits_per_dimension"]["value"] == pytest.approx(figures["nll"]["value"] / (64 * math.log(2)))

@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import scipy.stats
 import torch
 from mask_files import write_pairs
 from test_segmentation import invoked, recipe
@@ -41,9 +41,9 @@ def test_overlaps_are_paired_over_the_images(runs: list[Run]) -> None:
     for name in NAMES:
         values = np.subtract(columns[1][name], columns[0][name])
         estimate = difference["estimates"][name]
-        half = 1.959964 * values.std(ddof=1) / math.sqrt(len(values))
+        half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
         assert estimate["value"] == pytest.approx(values.mean(), abs=1e-9)
-        assert estimate["high"] - estimate["value"] == pytest.approx(half, rel=1e-4)
+        assert estimate["high"] - estimate["value"] == pytest.approx(half, rel=1e-9)
         measured = found["groups"][1]["runs"][0]["measures"]["conditional"]["masks"][name]
         assert found["groups"][1]["figures"][name]["value"] == pytest.approx(measured["value"])
 
