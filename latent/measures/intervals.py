@@ -76,8 +76,7 @@ def chain_estimate(values: Float[Tensor, " N"]) -> Estimate:
 def ratio_estimate(numerators: Float[Tensor, " N"], denominators: Float[Tensor, " N"]) -> Estimate:
     r"""Σ a / Σ b over N pairs; the standard error by the delta method, \(\mathrm{sd}(a - rb) / (\bar b \sqrt N)\).
 
-    With Student's quantile, as a mean's.
-    Reference: Cochran 1977, "Sampling Techniques", equation 6.13.
+    With Student's quantile, as a mean's. Reference: Cochran 1977, "Sampling Techniques", equation 6.13.
     """
     a, b = numerators.double(), denominators.double()
     ratio = (a.sum() / b.sum()).item()
